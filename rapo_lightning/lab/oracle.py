@@ -11,7 +11,29 @@ from .laws import direction_of, recognize_law
 from .lexicon import asked
 from .tracking import Track, track_bodies
 
-NAMES = {"shape_2": "second shape", "colour_2": "second colour", "size_2": "second size"}
+_MOTION_WORDS = {
+    "fall": "dropping and bouncing",
+    "roll": "rolling at a constant speed",
+    "slide": "sliding to a halt",
+    "rise": "rising",
+    "sink": "sinking",
+    "swing": "swinging on a thread",
+    "throw": "thrown in an arc",
+    "rest": "resting motionless",
+    "circle": "circling",
+    "bob": "bobbing up and down",
+    "shuttle": "shuttling left and right",
+    "collide": "the first colliding with the second",
+    "beside": "resting side by side, the first on the left",
+}
+_PLACE_WORDS = {
+    "studio": "a grey studio",
+    "night": "a dark night sky",
+    "snow": "a snowy landscape",
+    "desert": "a sandy desert",
+    "meadow": "a green meadow",
+    "cellar": "a brown cellar",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +56,7 @@ class Verdict:
 
     Attributes:
         score: Share of the asked attributes that the video shows, 0..1.
-        critique: One or two sentences on what is wrong, empty if nothing is.
+        critique: A sentence for each asked attribute that is missing, empty if none is.
         right: For each asked attribute whether it is shown.
     """
 
@@ -94,6 +116,13 @@ def read_video(frames: NDArray[np.float32]) -> Reading:
     return Reading({key: value for key, value in found.items() if value}, residual)
 
 
+def remark(key: str, value: str) -> str:
+    """One sentence on an attribute that is missing; the same sentence in every round, so that a loop can collect them."""
+    words = _MOTION_WORDS.get(value, value) if key == "motion" else _PLACE_WORDS.get(value, value).replace("_", " ")
+    name = f"second {key.removesuffix('_2')}" if key.endswith("_2") else key
+    return f"The {name} should be {words}."
+
+
 def judge(prompt: str, frames: NDArray[np.float32]) -> Verdict:
     """Scores a video against what a user's prompt names.
 
@@ -109,10 +138,5 @@ def judge(prompt: str, frames: NDArray[np.float32]) -> Verdict:
         return Verdict(0.0, "The prompt names nothing that the lab world has.", {})
     seen = read_video(frames).attributes
     right = {key: seen.get(key) == value for key, value in wanted.items()}
-    wrong = [
-        f"the {NAMES.get(key, key)} should be {wanted[key].replace('_', ' ')} but is {seen.get(key, 'not visible').replace('_', ' ')}"
-        for key, is_right in right.items()
-        if not is_right
-    ]
-    critique = f"In the video {', and '.join(wrong)}." if wrong else ""
+    critique = " ".join(remark(key, value) for key, value in wanted.items() if not right[key])
     return Verdict(sum(right.values()) / len(right), critique, right)

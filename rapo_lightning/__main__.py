@@ -1,0 +1,8 @@
+"""Entry of `python -m rapo_lightning`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The manifest of known checkpoints and the folders they live in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import UserError
+from ..resources import find
+
+MARKER = "checksums.json"
+"""Written last into a fetched folder: sha256 of each of its files. A folder without it is not whole."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A checkpoint of `ckpt/manifest.yaml`.
+
+    Attributes:
+        name: Its key.
+        kind: What it is, in words.
+        licence: SPDX identifier.
+        megabytes: Size on disk.
+        shipped: Folder that ships with the project, or empty.
+        hub: `repo`, `revision`, `allow`, or None.
+        index: `package`, `wheel`, `sha256` and `folder` or `gguf`, or None.
+    """
+
+    name: str
+    kind: str
+    licence: str
+    megabytes: int
+    shipped: str = ""
+    hub: dict[str, Any] | None = None
+    index: dict[str, Any] | None = None
+
+
+@cache
+def entries() -> dict[str, Entry]:
+    """All known checkpoints by name."""
+    path = find("ckpt/manifest.yaml")
+    if path is None:
+        raise UserError("The checkpoint manifest is missing. Got no `ckpt/manifest.yaml`; reinstall rapo-lightning.")
+    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {name: Entry(name, **fields) for name, fields in loaded.items()}
+
+
+def cache_folder() -> Path:
+    """Where fetched checkpoints are kept: `$RAPO_CACHE`, or `rapo-lightning` in the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rapo-lightning"
+    return Path(os.environ.get("RAPO_CACHE", default)).expanduser()
+
+
+def ready_folder(entry: Entry) -> Path | None:
+    """The folder of a checkpoint that is present and whole, or None."""
+    if entry.shipped:
+        return find(entry.shipped)
+    folder = cache_folder() / entry.name
+    return folder if (folder / MARKER).is_file() else None
+
+
+def locate(checkpoint: str) -> str:
+    """What to give to `from_pretrained`.
+
+    Args:
+        checkpoint: Name in the manifest, a folder, or a hub id `owner/name`.
+
+    Raises:
+        UserError: If it is none of these, or a known checkpoint that was not fetched.
+    """
+    if checkpoint in entries():
+        folder = ready_folder(entries()[checkpoint])
+        if folder is None:
+            raise UserError(f"The checkpoint {checkpoint!r} is not here yet. Run `rapo-lightning ckpt fetch {checkpoint}`.")
+        return str(folder)
+    folder = find(checkpoint)
+    if folder is not None:
+        return str(folder)
+    if checkpoint.count("/") == 1 and not checkpoint.startswith((".", "/", "~", "runs/", "ckpt/")):
+        return checkpoint
+    raise UserError(
+        f"A checkpoint must be a folder, a hub id `owner/name` or one of {', '.join(entries())}. Got {checkpoint!r}, "
+        "which is none of them."
+    )

@@ -1,0 +1,286 @@
+"""The command line: `python -m rapo_lightning COMMAND`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+from . import __version__
+from .errors import UserError
+from .recipe import Recipe
+from .resources import shipped_recipes
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that takes a recipe.
+
+    Attributes:
+        help: One line.
+        run: Gets the recipe, its resolved YAML and the other options.
+        default: Recipe used if none is named; empty where one must be.
+        options: Further options: name to help text.
+        positional: Name and help of a second positional argument.
+    """
+
+    help: str
+    run: Callable[[Recipe, str, Namespace], object]
+    default: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+    positional: tuple[str, str] | None = None
+
+
+def _collect(recipe: Recipe, text: str, options: Namespace) -> object:
+    from .commands.collect import collect
+
+    return collect(recipe, text, options.out)
+
+
+def _finetune(recipe: Recipe, text: str, options: Namespace) -> object:
+    from .commands.finetune import finetune
+
+    return finetune(recipe, text, options.out, options.pairs)
+
+
+def _evaluate(recipe: Recipe, text: str, options: Namespace) -> object:
+    from .commands.evaluate import evaluate
+
+    return evaluate(recipe, text, options.out)
+
+
+def _refine(recipe: Recipe, text: str, options: Namespace) -> object:
+    from .commands.refine import refine
+
+    return refine(recipe, options.out, options.prompt, options.input, options.output)
+
+
+def _validate(recipe: Recipe, text: str, options: Namespace) -> object:
+    from .commands.validate import validate
+
+    return validate(recipe)
+
+
+def _quickstart(recipe: Recipe, text: str, options: Namespace) -> object:
+    from .commands.quickstart import quickstart
+
+    return quickstart(recipe, text, options.out)
+
+
+COMMANDS: dict[str, Command] = {
+    "quickstart": Command(
+        "collect, finetune, evaluate and report on the lab, from nothing, on a laptop", _quickstart, "lab-quickstart"
+    ),
+    "collect": Command("run the closed loop over a prompt file and log trajectories", _collect, "lab"),
+    "finetune": Command(
+        "train a LoRA refiner on a run's trajectories",
+        _finetune,
+        options=(("pairs", "train on a CSV with the columns prompt, completion instead"),),
+    ),
+    "refine": Command(
+        "let the trained refiner rewrite one prompt or a file",
+        _refine,
+        options=(
+            ("input", "file of prompts to refine"),
+            ("output", "CSV to write; default: <input>.refined.csv in the working directory"),
+        ),
+        positional=("prompt", "the prompt to refine"),
+    ),
+    "evaluate": Command("compare the arms on held-out prompts, with intervals", _evaluate),
+    "validate": Command("check a recipe without loading weights, all faults at once", _validate),
+}
+PLAIN = {
+    "report": "write the static gallery of a run",
+    "ckpt": "list, fetch or verify checkpoints",
+}
+
+
+def _usage() -> str:
+    lines = ["usage: rapo-lightning COMMAND [RECIPE] [options]", "", "commands:"]
+    lines += [f"  {name:11} {command.help}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:11} {text}" for name, text in PLAIN.items()]
+    lines += ["", f"shipped recipes: {', '.join(shipped_recipes())}", "`rapo-lightning COMMAND --help` shows all options."]
+    return "\n".join(lines)
+
+
+def recipe_path(name: str) -> Path:
+    """Path of a recipe, given its path or the bare name of a shipped one.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    shipped = shipped_recipes()
+    stem = Path(name).stem if name in (f"recipes/{Path(name).name}", Path(name).name) else name
+    if stem in shipped:
+        return shipped[stem]
+    raise UserError(f"A recipe is a YAML file or one of {', '.join(shipped)}. Got {name!r}, which is neither.")
+
+
+def _parser(name: str, command: Command) -> ArgumentParser:
+    parser = ArgumentParser(
+        prog=f"rapo-lightning {name}",
+        description=f"{command.help}. The recipe, a path or a shipped name, comes right after the command.",
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="the recipe, as an option")
+    parser.add_argument("--out", type=str, default="", help="run folder; default: runs/<recipe name>")
+    parser.add_argument("--allow_package", type=list[str], default=[], help="further package that the recipe may import")
+    for option, text in command.options:
+        parser.add_argument(f"--{option}", type=str, default="", help=text)
+    if command.positional:
+        parser.add_argument(command.positional[0], type=str, nargs="?", default="", help=command.positional[1])
+    parser.add_class_arguments(Recipe, nested_key=None)
+    return parser
+
+
+def _arguments(name: str, command: Command, rest: list[str]) -> list[str]:
+    """Turns the recipe positional into `--config`; evaluation reads its prompts from its own section."""
+    if name == "evaluate":
+        rest = [item.replace("--prompts", "--evaluation.prompts", 1) if item.split("=")[0] == "--prompts" else item
+                for item in rest]  # fmt: skip
+    if rest and not rest[0].startswith("-"):
+        return _with_overrides(recipe_path(rest[0]), rest[1:])
+    if any(item in ("-h", "--help") for item in rest) or any(item.split("=")[0] == "--config" for item in rest):
+        return rest
+    if not command.default:
+        raise UserError(
+            f"`{name}` needs a recipe: a YAML file or one of {', '.join(shipped_recipes())}. Got none; for example "
+            f"`rapo-lightning {name} lab`."
+        )
+    return _with_overrides(recipe_path(command.default), rest)
+
+
+def _with_overrides(path: Path, rest: list[str]) -> list[str]:
+    """Applies options such as `--video_model.init_args.fps 8` to the recipe's text.
+
+    The parser knows the fields of the recipe but not the constructors behind its components, which are imported later.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"A recipe must be YAML in UTF-8. Got {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"A recipe must be a mapping of sections. Got {path}, which holds a {type(loaded).__name__}.")
+    kept: list[str] = []
+    words = iter(rest)
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and ".init_args." in key:
+            place = loaded
+            *parents, last = key.split(".")
+            for name in parents:
+                place = place.setdefault(name, {})
+            place[last] = yaml.safe_load(value if equals else next(words, ""))
+        else:
+            kept.append(word)
+    return ["--config", yaml.safe_dump(loaded, sort_keys=False), *kept]
+
+
+def _run_recipe_command(name: str, rest: list[str]) -> None:
+    from . import components
+
+    command = COMMANDS[name]
+    parser = _parser(name, command)
+    try:
+        config = parser.parse_args(_arguments(name, command, rest))
+        extra = ["config", "out", "allow_package", *[option for option, _ in command.options]]
+        extra += [command.positional[0]] if command.positional else []
+        plain = Namespace(**{key: config[key] for key in extra if key != "config"})
+        fields = {key: value for key, value in parser.instantiate_classes(config).items() if key not in extra}
+        dumped = parser.dump(Namespace({key: value for key, value in config.items() if key.split(".")[0] not in extra}))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+    components.ALLOWED_PACKAGES.extend(plain.allow_package)
+    command.run(Recipe(**fields), dumped, plain)
+
+
+def _run_report(rest: list[str]) -> None:
+    parser = ArgumentParser(prog="rapo-lightning report", description=PLAIN["report"], exit_on_error=False)
+    parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument("--limit", type=int, default=200, help="most prompts to show")
+    options = _parse(parser, rest)
+    from .report import write_report
+
+    print(write_report(Path(options.run), options.limit))
+
+
+def _run_ckpt(rest: list[str]) -> None:
+    parser = ArgumentParser(prog="rapo-lightning ckpt", description=PLAIN["ckpt"], exit_on_error=False)
+    parser.add_argument("action", choices=["list", "fetch", "verify"], help="what to do")
+    parser.add_argument("names", type=str, nargs="*", help="checkpoints; default: all known ones")
+    options = _parse(parser, rest)
+    from .commands import ckpt
+
+    if options.action == "list":
+        ckpt.list_checkpoints()
+    else:
+        (ckpt.fetch_checkpoints if options.action == "fetch" else ckpt.verify_checkpoints)(options.names or [])
+
+
+def _parse(parser: ArgumentParser, rest: list[str]) -> Namespace:
+    try:
+        return parser.parse_args(rest)
+    except ArgumentError as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def _prepare_environment() -> None:
+    # TRL reports each use to the hub, and tokenizers warn in every data loader; neither helps a user.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*To copy construct from a tensor.*",
+        ".*Found .* module\\(s\\) in eval mode.*",
+    ):
+        warnings.filterwarnings("ignore", message=pattern)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: Arguments without the program's name; None takes the process's.
+
+    Returns:
+        0 if it is done, 2 for bad input, 1 if it failed on the way.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _prepare_environment()
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    plain: dict[str, Callable[[list[str]], Any]] = {"report": _run_report, "ckpt": _run_ckpt}
+    try:
+        if name in COMMANDS:
+            _run_recipe_command(name, rest)
+        elif name in plain:
+            plain[name](rest)
+        else:
+            raise UserError(f"The commands are {', '.join([*COMMANDS, *PLAIN])}. Got {name!r}.")
+    except UserError as error:
+        print(f"rapo-lightning: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("rapo-lightning: interrupted; run the same command again to go on.", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,65 @@
+"""`collect`: runs the loop over a prompt file and logs trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from datamodules import PromptDataModule
+
+from ..models import Residency
+from ..prompts import Prompt, read_prompts
+from ..recipe import Recipe
+from ..stage2.loop import LoopModels
+from ..stage2.module import SspoModule
+from ..stage2.videos import VideoWriter
+from ..trajectory import TrajectoryStore, by_prompt
+from .common import fetch_models, predict_trainer, run_folder, save_recipe
+
+Starter = Callable[[Sequence[Prompt], Residency], dict[str, str]]
+
+
+def run_loop(
+    recipe: Recipe, prompts: list[Prompt], folder: Path, models: LoopModels, starter: Starter | None = None
+) -> TrajectoryStore:
+    """Brings every prompt's trajectory in `folder` to `stage2.rounds` rounds.
+
+    Args:
+        recipe: The recipe.
+        prompts: The prompts.
+        folder: Gets `trajectories/` and `videos/`.
+        models: Built models.
+        starter: Gives prompts to start from other than the users' own.
+
+    Returns:
+        The store.
+    """
+    store = TrajectoryStore(folder / "trajectories", [verifier.name for verifier in models.verifiers])
+    history = by_prompt(store.rows(recipe.row_hash()))
+    left = [prompt for prompt in prompts if len(history.get(prompt.id, [])) < recipe.stage2.rounds]
+    rank_zero_info(f"{len(prompts)} prompts, {len(prompts) - len(left)} already complete in {folder}")
+    if left:
+        writer = VideoWriter(folder) if recipe.stage2.save_videos else None
+        module = SspoModule(recipe, models, store, writer, history, starter)
+        data = PromptDataModule(left, recipe.stage2.batch_size)
+        predict_trainer(recipe.trainer).predict(module, data, return_predictions=False)
+    return store
+
+
+def collect(recipe: Recipe, recipe_yaml: str, out: str) -> Path:
+    """Collects trajectories; run again it goes on where it stopped.
+
+    Returns:
+        The run folder.
+    """
+    prompts = read_prompts(recipe.prompts, recipe.limit)
+    models = LoopModels.from_recipe(recipe)
+    folder = run_folder(recipe, out)
+    fetch_models(recipe)
+    save_recipe(recipe_yaml, folder)
+    store = run_loop(recipe, prompts, folder, models)
+    rows = store.rows(recipe.row_hash())
+    rank_zero_info(f"{len(rows)} rows of {len(by_prompt(rows))} prompts in {store.folder}")
+    return folder

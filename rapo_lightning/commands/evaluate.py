@@ -1,0 +1,141 @@
+"""`evaluate`: the arms on held-out prompts, with intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from datamodules import PromptDataModule
+
+from ..components import build
+from ..errors import UserError
+from ..evaluation.arms import ArmResult, scores_in_order, summarize, table
+from ..evaluation.module import ArmModule, PromptChooser
+from ..models import Residency
+from ..prompts import Prompt, read_prompts
+from ..recipe import Recipe
+from ..resources import find
+from ..stage2.loop import LoopModels
+from ..stage2.verifiers import Verifier
+from ..stage3.refiner import Refiner
+from ..trajectory import TrajectoryStore, best_round, by_prompt
+from .collect import run_loop
+from .common import fetch_models, predict_trainer, run_folder, save_recipe, write_text
+from .refine import open_refiner
+
+
+class Evaluator:
+    """Runs arms one after another on the same prompts and seeds, with models that are loaded once."""
+
+    def __init__(self, recipe: Recipe, folder: Path, prompts: list[Prompt], refiner: Refiner | None) -> None:
+        """Builds the models; nothing is loaded yet."""
+        self.recipe, self.prompts, self.refiner = recipe, prompts, refiner
+        self.folder = folder / "evaluation"
+        self.metric: Verifier = build(recipe.evaluation.metric, "evaluation.metric")
+        self.models = LoopModels.from_recipe(recipe)
+        # The loop of an arm runs on the evaluation's seeds, so that its videos are those the other arms compare with.
+        stage2 = dataclasses.replace(recipe.stage2, save_videos=False)
+        self.loop_recipe = dataclasses.replace(recipe, seed=recipe.evaluation.seed, stage2=stage2)
+
+    def _refined(self, batch: Sequence[Prompt], residency: Residency) -> dict[str, str]:
+        assert self.refiner is not None
+        residency.use(self.refiner.model)
+        return dict(zip([prompt.id for prompt in batch], self.refiner([p.text for p in batch]), strict=True))
+
+    def _refiner_hash(self) -> str:
+        """Identity of the adapter, so that rows of an older one are not taken for those of this one."""
+        if self.refiner is None:
+            return ""
+        found = find(Path(self.refiner.model.adapter) / "adapter_model.safetensors")
+        assert found is not None
+        return hashlib.sha256(found.read_bytes()).hexdigest()[:16]
+
+    def _identity(self, arm: str) -> str:
+        evaluation = self.recipe.evaluation
+        parts = [self.recipe.row_hash(), evaluation.metric, evaluation.seed, arm]
+        if "refiner" in arm:
+            parts.append(self._refiner_hash())
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _loop(self, arm: str) -> tuple[PromptChooser, float]:
+        """Runs the loop of an arm; returns its winners and the seconds per prompt."""
+        uses_refiner = arm.startswith("refiner")
+        name = f"loop-{self._identity(arm)}"
+        starter = self._refined if uses_refiner else None
+        store = run_loop(self.loop_recipe, self.prompts, self.folder / name, self.models, starter)
+        rows = store.rows(self.loop_recipe.row_hash())
+        winners = {identity: best_round(rounds)["prompt"] for identity, rounds in by_prompt(rows).items()}
+        spent = sum(row[f"seconds_{part}"] for row in rows for part in ("generate", "judge", "rewrite"))
+        return lambda batch, residency: {p.id: winners[p.id] for p in batch}, spent / len(self.prompts)
+
+    def run(self, arm: str) -> ArmResult:
+        """Runs one arm to its end and scores it."""
+        loop_seconds = 0.0
+        choose: PromptChooser
+        if arm == "raw":
+            choose = lambda batch, residency: {p.id: p.text for p in batch}  # noqa: E731
+        elif arm == "reference":
+            choose = lambda batch, residency: {p.id: p.reference for p in batch}  # noqa: E731
+        elif arm == "refiner":
+            choose = self._refined
+        else:
+            choose, loop_seconds = self._loop(arm)
+        identity = self._identity(arm)
+        store = TrajectoryStore(self.folder / "arms", [self.metric.name])
+        done = {row["prompt_id"] for row in store.rows(identity)}
+        left = [prompt for prompt in self.prompts if prompt.id not in done]
+        if left:
+            module = ArmModule(self.recipe, self.models, self.metric, store, identity, choose)
+            data = PromptDataModule(left, self.recipe.stage2.batch_size)
+            predict_trainer(self.recipe.trainer).predict(module, data, return_predictions=False)
+        ids = [prompt.id for prompt in self.prompts]
+        rows = [row for row in store.rows(identity) if row["prompt_id"] in set(ids)]
+        rounds = self.recipe.stage2.rounds
+        looped = arm.endswith("sspo")
+        # A loop's winner was generated in the loop already; generating it again for the metric is not its cost.
+        seconds = loop_seconds or sum(row["seconds_generate"] + row["seconds_rewrite"] for row in rows) / len(rows)
+        scores = scores_in_order(rows, ids, self.metric.name)
+        return ArmResult(f"{arm}@{rounds}" if looped else arm, scores, rounds if looped else 1, seconds)
+
+
+def check_arms(recipe: Recipe, prompts: Sequence[Prompt]) -> None:
+    """Raises UserError if an arm lacks what it needs."""
+    if "reference" in recipe.evaluation.arms and not all(prompt.reference for prompt in prompts):
+        raise UserError(
+            "The arm `reference` needs a column `reference` with text in every row of the held-out prompts. Got prompts "
+            "without; add the column or leave the arm out of `evaluation.arms`."
+        )
+
+
+def evaluate(recipe: Recipe, recipe_yaml: str, out: str) -> dict[str, object]:
+    """Evaluates all arms; run again it goes on where it stopped.
+
+    Returns:
+        The contents of `results.json`.
+    """
+    prompts = read_prompts(recipe.evaluation.prompts, recipe.evaluation.limit, "evaluation.prompts")
+    check_arms(recipe, prompts)
+    folder = run_folder(recipe, out)
+    needs_refiner = any("refiner" in arm for arm in recipe.evaluation.arms)
+    refiner = open_refiner(recipe, folder, int(recipe.language_model["init_args"].get("batch_size", 16))) if needs_refiner else None
+    evaluator = Evaluator(recipe, folder, prompts, refiner)
+    fetch_models(recipe)
+    save_recipe(recipe_yaml, folder)
+    results = []
+    for arm in recipe.evaluation.arms:
+        rank_zero_info(f"arm {arm}")
+        results.append(evaluator.run(arm))
+    summary = summarize(results, evaluator.metric.name, recipe.row_hash())
+    _write_results(folder, summary)
+    return summary
+
+
+@rank_zero_only
+def _write_results(folder: Path, summary: dict[str, object]) -> None:
+    write_text(folder / "results.json", json.dumps(summary, indent=2) + "\n")
+    print(table(summary))

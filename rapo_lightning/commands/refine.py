@@ -1,0 +1,66 @@
+"""`refine`: the trained refiner on one prompt or on a file."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..errors import RunError, UserError
+from ..prompts import read_prompts
+from ..recipe import Recipe
+from ..stage3.refiner import Refiner
+from .common import fetch_models
+
+_BATCH = 32
+
+
+def open_refiner(recipe: Recipe, folder: Path, batch_size: int = 16) -> Refiner:
+    """A run's refiner; if the run has none, the one that ships for the recipe's video model.
+
+    Raises:
+        UserError: If there is neither, or it belongs to another base model.
+    """
+    base = str(recipe.language_model["init_args"].get("checkpoint", ""))
+    own = folder / "refiner"
+    shipped = Path("ckpt") / str(recipe.video_model["init_args"].get("checkpoint", "")).split("/")[0] / "refiner"
+    return Refiner.from_pretrained(own if own.is_dir() or not _exists(shipped) else shipped, base, batch_size)
+
+
+def _exists(path: Path) -> bool:
+    from ..resources import find
+
+    return find(path) is not None
+
+
+def refine(recipe: Recipe, out: str, prompt: str, source: str, target: str) -> None:
+    """Prints the refined prompt, or writes a CSV `prompt, refined` for a file; a half-written CSV is continued."""
+    if bool(prompt) == bool(source):
+        raise UserError(f"`refine` takes one prompt or `--input FILE`. Got {prompt!r} and {source!r}.")
+    prompts = read_prompts(source, field="--input") if source else []
+    refiner = open_refiner(recipe, Path(out) if out else Path("runs") / recipe.name)
+    fetch_models(recipe)
+    refiner.model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    if prompt:
+        print(refiner(prompt))
+        return
+    path = Path(target or Path(source).with_suffix(".refined.csv").name)
+    done: set[str] = set()
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            done = {row["prompt"] for row in csv.DictReader(file)}
+    left = [item.text for item in prompts if item.text not in done]
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            if not done:
+                writer.writerow(["prompt", "refined"])
+            for begin in tqdm(range(0, len(left), _BATCH), desc="refine", unit="batch"):
+                texts = left[begin : begin + _BATCH]
+                writer.writerows(zip(texts, refiner(texts), strict=True))
+                file.flush()
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}. Choose another `--output`.") from error
+    print(f"{len(prompts)} prompts in {path}")

@@ -1,0 +1,67 @@
+"""`validate`: everything that can be checked without loading weights, all faults at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..checkpoints import entries, locate
+from ..components import check
+from ..errors import UserError
+from ..prompts import read_prompts
+from ..recipe import Component, Recipe
+from ..stage2.examples import read_examples
+from .common import checkpoint_names
+from .evaluate import check_arms
+
+
+def _checkpoint(name: str) -> None:
+    # Known checkpoints are fetched when they are needed.
+    if name not in entries():
+        locate(name)
+
+
+def _evaluation(recipe: Recipe) -> None:
+    prompts = read_prompts(recipe.evaluation.prompts, recipe.evaluation.limit, "evaluation.prompts")
+    check_arms(recipe, prompts)
+
+
+def _prompts(recipe: Recipe) -> None:
+    read_prompts(recipe.prompts, recipe.limit)
+
+
+def faults(recipe: Recipe) -> list[str]:
+    """All faults of a recipe, one sentence each."""
+    components: dict[str, Component] = {
+        name: getattr(recipe, name) for name in ("video_model", "language_model", "embedder")
+    }
+    if recipe.vision_language_model.get("class_path"):
+        components["vision_language_model"] = recipe.vision_language_model
+    components |= {f"stage2.verifiers[{i}]": item for i, item in enumerate(recipe.stage2.verifiers)}
+    components["evaluation.metric"] = recipe.evaluation.metric
+    checks: list[Callable[[], object]] = [
+        lambda component=component, field=field: check(component, field)  # type: ignore[misc]
+        for field, component in components.items()
+    ]
+    checks += [lambda name=name: _checkpoint(name) for name in checkpoint_names(recipe)]  # type: ignore[misc]
+    checks += [lambda: _prompts(recipe), lambda: _evaluation(recipe)]
+    if recipe.stage2.examples:
+        checks.append(lambda: read_examples(recipe.stage2.examples))
+    found = [] if recipe.stage2.verifiers else ["`stage2.verifiers` must name at least one verifier. Got none."]
+    for run in checks:
+        try:
+            run()
+        except UserError as error:
+            found.append(str(error))
+    return found
+
+
+def validate(recipe: Recipe) -> None:
+    """Prints a line if the recipe is well-formed.
+
+    Raises:
+        UserError: With all faults, one a line.
+    """
+    found = faults(recipe)
+    if found:
+        raise UserError(f"The recipe {recipe.name!r} has {len(found)} faults:\n" + "\n".join(f"  {item}" for item in found))
+    print(f"The recipe {recipe.name!r} is well-formed.")

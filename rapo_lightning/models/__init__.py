@@ -1,0 +1,18 @@
+"""The models of the loop: one small class per kind, behind one small protocol each."""
+
+from .diffusers_video import DiffusersVideoModel
+from .protocols import Embedder, LanguageModel, Messages, VideoModel
+from .residency import Residency
+from .sentence_embedder import SentenceEmbedder
+from .transformers_language import TransformersLanguageModel
+
+__all__ = [
+    "DiffusersVideoModel",
+    "Embedder",
+    "LanguageModel",
+    "Messages",
+    "Residency",
+    "SentenceEmbedder",
+    "TransformersLanguageModel",
+    "VideoModel",
+]

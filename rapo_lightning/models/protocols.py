@@ -1,0 +1,54 @@
+"""What the stages ask of a model. Any class with these methods can be named in a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..recipe import Sampling
+
+Messages = list[dict[str, str]]
+"""A conversation: `{"role": "system" | "user" | "assistant", "content": text}` in order."""
+
+
+class Movable(Protocol):
+    """A model that loads once, on first use, and can be moved."""
+
+    name: str
+    """Short name of the checkpoint, as it stands in the rows."""
+
+    def load(self) -> None:
+        """Loads the weights, once; further calls do nothing."""
+
+    def to(self, device: torch.device) -> None:
+        """Loads if needed and moves to `device`."""
+
+
+class VideoModel(Movable, Protocol):
+    """A text-to-video model."""
+
+    fps: float
+    """Frames per second of its videos."""
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """One video per prompt, RGB, `(frames, height, width, 3)`; a video depends on its prompt and seed alone."""
+
+
+class LanguageModel(Movable, Protocol):
+    """A chat model."""
+
+    def complete(
+        self, conversations: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, count: int = 1
+    ) -> list[list[str]]:
+        """`count` answers per conversation; an answer depends on its conversation, seed and position alone."""
+
+
+class Embedder(Movable, Protocol):
+    """A sentence embedder."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors, `(texts, dimensions)`."""

@@ -1,0 +1,38 @@
+"""Decides which model is on the device."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import torch
+
+from .protocols import Movable
+
+Model = TypeVar("Model", bound=Movable)
+
+
+class Residency:
+    """Moves models to the device when a phase needs them.
+
+    With `"resident"` a model stays once it is there; with `"swap"` the one before goes back to the CPU first, which
+    costs one move per phase and batch, never per prompt.
+    """
+
+    def __init__(self, device: torch.device, policy: Literal["resident", "swap"]) -> None:
+        """Starts with an empty device."""
+        self.device, self.policy = device, policy
+        self._present: list[Movable] = []
+
+    def use(self, model: Model) -> Model:
+        """Returns `model`, loaded and on the device."""
+        if model in self._present:
+            return model
+        if self.policy == "swap":
+            for other in self._present:
+                other.to(torch.device("cpu"))
+            self._present.clear()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        model.to(self.device)
+        self._present.append(model)
+        return model

@@ -1,0 +1,267 @@
+"""The typed recipe: everything a run depends on, read from YAML in one place.
+
+Each field's docstring says what it is and whether its default is the paper's (RAPO++, arXiv:2510.20206), another
+work's, or ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypedDict
+
+
+class Component(TypedDict, total=False):
+    """A class named in a recipe, with the arguments of its constructor."""
+
+    class_path: str
+    init_args: dict[str, Any]
+
+
+def _nothing() -> Component:
+    return Component(class_path="", init_args={})
+
+
+@dataclass
+class Sampling:
+    """How a language model samples."""
+
+    temperature: float = 0.7
+    """Softmax temperature (ours); 0 takes the likeliest token always."""
+    top_p: float = 0.95
+    """Share of the probability that is sampled from (ours)."""
+    top_k: int = 50
+    """Number of tokens that are sampled from (the transformers default)."""
+    max_new_tokens: int = 128
+    """Longest answer in tokens (the authors' stage-2 script)."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 1 or self.max_new_tokens < 1:
+            raise ValueError(
+                "Sampling needs temperature >= 0, 0 < top_p <= 1, top_k >= 1 and max_new_tokens >= 1. "
+                f"Got temperature={self.temperature}, top_p={self.top_p}, top_k={self.top_k}, "
+                f"max_new_tokens={self.max_new_tokens}."
+            )
+
+
+@dataclass
+class Stage2:
+    """The closed loop, sample-specific prompt optimization (SSPO)."""
+
+    rounds: int = 5
+    """Videos per prompt, the first from the prompt as it came (paper: rounds 0 to 4)."""
+    verifiers: list[Component] = field(default_factory=list)
+    """What scores a video; each gives one `score_<name>` column (the paper does not name its verifiers)."""
+    candidates: int = 4
+    """Rewrites sampled per prompt and round, of which one is generated (ours)."""
+    style_weight: float = 1.0
+    """Weight of the share of a candidate's words that the example captions use, beside its similarity to the request
+    and the critique, when one candidate is chosen (ours); 0 looks at similarity alone."""
+    examples: str = ""
+    """CSV with the columns `prompt`, `critique`, `caption`: rewrites shown to the language model (ours); empty shows
+    none."""
+    examples_per_prompt: int = 5
+    """How many of the examples nearest to the prompt are shown (ours)."""
+    memory: int = 1
+    """Earlier rewrites that the instruction shows with their scores, best first (paper: all); critiques of all earlier
+    rounds are shown in any case."""
+    physics: Literal["off", "log", "rewrite"] = "rewrite"
+    """Whether the language model checks the optical flow against the physical law in a phase of its own, and whether
+    the rewrite instruction shows its answer (`rewrite`, the authors' script) or the row alone (`log`)."""
+    physics_tokens: int = 48
+    """Longest physics check in tokens (ours)."""
+    flow_seconds: float = 0.5
+    """Time between two frames of the optical flow (the authors' script)."""
+    max_words: int = 120
+    """Longest rewrite in words; longer ones are cut at a sentence end (PhyT2V's limit, the authors' script too)."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """How rewrites and physics checks are sampled."""
+    batch_size: int = 32
+    """Prompts that go through the loop's phases together."""
+    save_videos: bool = True
+    """Whether to write an mp4 of every round."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if min(self.rounds, self.candidates, self.batch_size) < 1 or self.examples_per_prompt < 0 or self.memory < 0:
+            raise ValueError(
+                "`stage2` needs rounds, candidates and batch_size >= 1, examples_per_prompt and memory >= 0. Got "
+                f"rounds={self.rounds}, candidates={self.candidates}, batch_size={self.batch_size}, "
+                f"examples_per_prompt={self.examples_per_prompt}, memory={self.memory}."
+            )
+
+
+@dataclass
+class Pairs:
+    """Which rounds of a trajectory become training pairs."""
+
+    margin: float = 0.0
+    """The winner's mean score must exceed round 0's by more than this (ours; the paper states no filter)."""
+    max_words: int = 120
+    """Longest completion in words (Prompt-A-Video drops over 130, PhyT2V over 120)."""
+    validation_share: float = 0.1
+    """Share of the prompts that are held out for the validation loss (ours)."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if not 0 <= self.validation_share < 1 or self.max_words < 1:
+            raise ValueError(
+                "`stage3.pairs` needs 0 <= validation_share < 1 and max_words >= 1. Got "
+                f"validation_share={self.validation_share}, max_words={self.max_words}."
+            )
+
+
+@dataclass
+class Lora:
+    """The adapter."""
+
+    r: int = 64
+    """Rank (paper)."""
+    alpha: int = 64
+    """Scale (Open-Sora-Plan's refiner)."""
+    dropout: float = 0.1
+    """Dropout (Open-Sora-Plan's refiner)."""
+    target_modules: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
+    """Adapted layers (Open-Sora-Plan's refiner)."""
+
+
+@dataclass
+class Optimizer:
+    """AdamW with warm-up and cosine decay."""
+
+    lr: float = 1.5e-4
+    """Peak learning rate (Open-Sora-Plan's refiner)."""
+    weight_decay: float = 0.0
+    """Weight decay (ours)."""
+    warmup_share: float = 0.1
+    """Share of the steps with rising rate (Open-Sora-Plan's refiner)."""
+    batch_size: int = 32
+    """Pairs per optimizer step, over all devices (paper)."""
+    micro_batch_size: int = 8
+    """Pairs per forward pass and device (ours)."""
+
+
+@dataclass
+class Stage3:
+    """Fine-tuning of the prompt refiner."""
+
+    objective: Literal["sft"] = "sft"
+    """Training objective (paper: supervised fine-tuning)."""
+    epochs: int = 8
+    """Passes over the pairs (paper: 8 and 3 "respectively"; which is meant for the refiner is ambiguous)."""
+    max_length: int = 512
+    """Longest pair in tokens (ours); longer ones are dropped and counted."""
+    system: str = ""
+    """System message of the refiner; empty takes the shipped template `stage3/templates/system.txt`."""
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
+    """How the trained refiner answers (ours: greedy)."""
+    pairs: Pairs = field(default_factory=Pairs)
+    """Pair rule and filters."""
+    lora: Lora = field(default_factory=Lora)
+    """The adapter."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """The optimizer."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if self.epochs < 1 or self.optimizer.batch_size % self.optimizer.micro_batch_size:
+            raise ValueError(
+                "`stage3` needs epochs >= 1 and an optimizer.batch_size that micro_batch_size divides. Got epochs="
+                f"{self.epochs}, batch_size={self.optimizer.batch_size}, "
+                f"micro_batch_size={self.optimizer.micro_batch_size}."
+            )
+
+
+@dataclass
+class TrainerOptions:
+    """Arguments of `lightning.Trainer`."""
+
+    accelerator: str = "auto"
+    """Lightning's `accelerator`."""
+    devices: int | str = "auto"
+    """Lightning's `devices`."""
+    strategy: str = "auto"
+    """Lightning's `strategy`."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true"] = "auto"
+    """Precision of stage 3; `auto` is bf16-mixed where the device multiplies in bf16, else 32-true."""
+    num_nodes: int = 1
+    """Lightning's `num_nodes`."""
+
+
+@dataclass
+class Evaluation:
+    """What `evaluate` compares."""
+
+    prompts: str = ""
+    """Held-out prompts: txt, csv or parquet; the columns are those of the top-level `prompts`."""
+    arms: list[Literal["raw", "sspo", "refiner", "refiner+sspo", "reference"]] = field(
+        default_factory=lambda: ["raw", "sspo", "refiner", "refiner+sspo", "reference"]  # type: ignore[arg-type]
+    )
+    """Arms; `sspo` is the best of `stage2.rounds` rounds, `reference` needs a `reference` column."""
+    metric: Component = field(default_factory=_nothing)
+    """The verifier whose score is reported; better not one that the loop listened to."""
+    limit: int = 0
+    """Number of prompts, from the start of the file; 0 takes all."""
+    seed: int = 1000
+    """Seed of the videos, the same in every arm and other than the loop's."""
+
+
+@dataclass
+class Recipe:
+    """One run for one text-to-video model."""
+
+    name: str = "run"
+    """Name of the run; its folder is `runs/<name>` if `--out` does not say otherwise."""
+    seed: int = 0
+    """Seed of videos, sampling and training."""
+    prompts: str = ""
+    """Prompts to collect on: txt (one a line), csv or parquet (columns `prompt`, optional `phys_law`, `reference`)."""
+    limit: int = 0
+    """Number of prompts, from the start of the file; 0 takes all."""
+    video_model: Component = field(default_factory=_nothing)
+    """The text-to-video model."""
+    language_model: Component = field(default_factory=_nothing)
+    """The language model that checks, rewrites and, with an adapter, refines."""
+    vision_language_model: Component = field(default_factory=_nothing)
+    """The vision-language model; empty where verifiers write the critique."""
+    embedder: Component = field(default_factory=_nothing)
+    """The sentence embedder."""
+    residency: Literal["resident", "swap"] = "resident"
+    """`resident` keeps all models on the device, `swap` only the one in use, moved once per phase and batch."""
+    stage2: Stage2 = field(default_factory=Stage2)
+    """The closed loop."""
+    stage3: Stage3 = field(default_factory=Stage3)
+    """Fine-tuning."""
+    trainer: TrainerOptions = field(default_factory=TrainerOptions)
+    """Lightning's Trainer."""
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    """Evaluation."""
+
+    def row_hash(self) -> str:
+        """Hash of everything that can change a trajectory row, and of nothing else (16 hex digits).
+
+        Batch sizes, devices and whether videos are saved do not change a row.
+        """
+        stage2 = asdict(self.stage2)
+        for name in ("batch_size", "save_videos"):
+            del stage2[name]
+        models = [self.video_model, self.language_model, self.vision_language_model, self.embedder]
+        parts = [[strip_layout(model) for model in models], strip_layout(stage2), self.seed]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+LAYOUT_ARGUMENTS = ("batch_size", "device", "workers")
+"""Constructor arguments that say how fast something is computed, not what."""
+
+
+def strip_layout(value: Any) -> Any:
+    """A copy of nested settings without `LAYOUT_ARGUMENTS`."""
+    if isinstance(value, dict):
+        return {key: strip_layout(item) for key, item in value.items() if key not in LAYOUT_ARGUMENTS}
+    if isinstance(value, list):
+        return [strip_layout(item) for item in value]
+    return value

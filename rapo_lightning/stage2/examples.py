@@ -1,0 +1,81 @@
+"""Example rewrites that the language model is shown: the nearest ones to the prompt at hand."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UserError
+from ..models.protocols import Embedder
+from ..resources import find
+
+
+@dataclass(frozen=True)
+class Example:
+    """A request, a critique of its video, and the caption that answers both."""
+
+    prompt: str
+    critique: str
+    caption: str
+
+
+def read_examples(source: str) -> list[Example]:
+    """Reads a CSV with the columns `prompt`, `critique`, `caption`.
+
+    Raises:
+        UserError: If the file or a column is missing, or there is no row.
+    """
+    path = find(source)
+    if path is None:
+        raise UserError(f"`stage2.examples` must name a CSV file. Got {source!r}, which is no file.")
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = {"prompt", "critique", "caption"} - set(reader.fieldnames or [])
+        if missing:
+            raise UserError(f"The examples in {path} need the columns prompt, critique, caption. Got {reader.fieldnames}.")
+        examples = [Example(row["prompt"], row["critique"], row["caption"]) for row in reader]
+    if not examples:
+        raise UserError(f"The examples file has no row. Got {path}; write some or leave `stage2.examples` empty.")
+    return examples
+
+
+def words(text: str) -> list[str]:
+    """Words of a text in lower case."""
+    return re.findall(r"[a-z]+", text.lower())
+
+
+class ExamplePool:
+    """Examples with their embeddings."""
+
+    def __init__(self, examples: list[Example]) -> None:
+        """Keeps the examples; they are embedded on first use."""
+        self.examples = examples
+        self.vocabulary = {word for example in examples for word in words(example.caption)}
+        self._vectors: NDArray[np.float32] | None = None
+
+    def nearest(self, queries: list[str], count: int, embedder: Embedder) -> list[list[Example]]:
+        """For each query the `count` nearest examples, the nearest last, where a model looks most."""
+        if not self.examples or not count:
+            return [[] for _ in queries]
+        if self._vectors is None:
+            self._vectors = embedder.encode([query_text(item.prompt, item.critique) for item in self.examples])
+        similarity = embedder.encode(queries) @ self._vectors.T
+        order = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+        return [[self.examples[index] for index in row[::-1]] for row in order]
+
+    def style(self, text: str) -> float:
+        """Share of a text's words that the example captions use; 1 without examples."""
+        found = words(text)
+        if not self.vocabulary or not found:
+            return 1.0 if found else 0.0
+        return sum(word in self.vocabulary for word in found) / len(found)
+
+
+def query_text(prompt: str, critique: str) -> str:
+    """The text by which examples are found: the request and what was wrong."""
+    return f"{prompt}. {critique}".strip()
