@@ -36,8 +36,6 @@ class PromptDataModule(lightning.LightningDataModule):
         share = self.prompts[rank::world]
         return DataLoader(share, batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
 
-    def transfer_batch_to_device(
-        self, batch: list[Prompt], device: torch.device, dataloader_idx: int
-    ) -> list[Prompt]:
+    def transfer_batch_to_device(self, batch: list[Prompt], device: torch.device, dataloader_idx: int) -> list[Prompt]:
         """Prompts are text: nothing to move (and Lightning refuses frozen dataclasses)."""
         return batch

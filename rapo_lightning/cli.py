@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +60,15 @@ def _evaluate(recipe: Recipe, text: str, options: Namespace) -> object:
 def _refine(recipe: Recipe, text: str, options: Namespace) -> object:
     from .commands.refine import refine
 
-    return refine(recipe, options.out, options.prompt, options.input, options.output)
+    refine(recipe, options.out, options.prompt, options.input, options.output)
+    return None
 
 
 def _validate(recipe: Recipe, text: str, options: Namespace) -> object:
     from .commands.validate import validate
 
-    return validate(recipe)
+    validate(recipe)
+    return None
 
 
 def _quickstart(recipe: Recipe, text: str, options: Namespace) -> object:
@@ -109,7 +109,11 @@ def _usage() -> str:
     lines = ["usage: rapo-lightning COMMAND [RECIPE] [options]", "", "commands:"]
     lines += [f"  {name:11} {command.help}" for name, command in COMMANDS.items()]
     lines += [f"  {name:11} {text}" for name, text in PLAIN.items()]
-    lines += ["", f"shipped recipes: {', '.join(shipped_recipes())}", "`rapo-lightning COMMAND --help` shows all options."]
+    lines += [
+        "",
+        f"shipped recipes: {', '.join(shipped_recipes())}",
+        "`rapo-lightning COMMAND --help` shows all options.",
+    ]
     return "\n".join(lines)
 
 
@@ -136,7 +140,9 @@ def _parser(name: str, command: Command) -> ArgumentParser:
     )
     parser.add_argument("--config", action="config", help="the recipe, as an option")
     parser.add_argument("--out", type=str, default="", help="run folder; default: runs/<recipe name>")
-    parser.add_argument("--allow_package", type=list[str], default=[], help="further package that the recipe may import")
+    parser.add_argument(
+        "--allow_package", type=list[str], default=[], help="further package that the recipe may import"
+    )
     for option, text in command.options:
         parser.add_argument(f"--{option}", type=str, default="", help=text)
     if command.positional:
@@ -189,7 +195,7 @@ def _with_overrides(path: Path, rest: list[str]) -> list[str]:
 
 
 def _run_recipe_command(name: str, rest: list[str]) -> None:
-    from . import components
+    from . import components, console
 
     command = COMMANDS[name]
     parser = _parser(name, command)
@@ -203,6 +209,7 @@ def _run_recipe_command(name: str, rest: list[str]) -> None:
     except (ArgumentError, TypeError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
     components.ALLOWED_PACKAGES.extend(plain.allow_package)
+    console.quiet()
     command.run(Recipe(**fields), dumped, plain)
 
 
@@ -237,18 +244,8 @@ def _parse(parser: ArgumentParser, rest: list[str]) -> Namespace:
 
 
 def _prepare_environment() -> None:
-    # TRL reports each use to the hub, and tokenizers warn in every data loader; neither helps a user.
+    # TRL reports each use to the hub unless it is told not to, before it is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    for pattern in (
-        ".*does not have many workers.*",
-        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*To copy construct from a tensor.*",
-        ".*Found .* module\\(s\\) in eval mode.*",
-    ):
-        warnings.filterwarnings("ignore", message=pattern)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -99,6 +99,8 @@ class Pairs:
 
     margin: float = 0.0
     """The winner's mean score must exceed round 0's by more than this (ours; the paper states no filter)."""
+    floors: dict[str, float] = field(default_factory=dict)
+    """Least score of the winner, by verifier (Prompt-A-Video's floors per metric; the paper states none)."""
     max_words: int = 120
     """Longest completion in words (Prompt-A-Video drops over 130, PhyT2V over 120)."""
     validation_share: float = 0.1

@@ -80,7 +80,9 @@ class TrajectoryStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"The folder {folder} cannot be created: {error.strerror}. Choose another `--out`.") from error
+            raise RunError(
+                f"The folder {folder} cannot be created: {error.strerror}. Choose another `--out`."
+            ) from error
 
     def append(self, rows: Sequence[Row]) -> None:
         """Writes rows as one new part; they are on disk when this returns.

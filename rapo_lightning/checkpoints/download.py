@@ -61,7 +61,9 @@ def download(url: str, target: Path, sha256: str) -> None:
             total = int(response.headers.get("Content-Length", 0)) + (have if resumed else 0)
             with (
                 part.open("ab" if resumed else "wb") as file,
-                tqdm(total=total or None, initial=have if resumed else 0, unit="B", unit_scale=True, desc=target.name) as bar,
+                tqdm(
+                    total=total or None, initial=have if resumed else 0, unit="B", unit_scale=True, desc=target.name
+                ) as bar,
             ):
                 for chunk in response.iter_bytes(1 << 18):
                     file.write(chunk)

@@ -76,7 +76,9 @@ def locate(checkpoint: str) -> str:
     if checkpoint in entries():
         folder = ready_folder(entries()[checkpoint])
         if folder is None:
-            raise UserError(f"The checkpoint {checkpoint!r} is not here yet. Run `rapo-lightning ckpt fetch {checkpoint}`.")
+            raise UserError(
+                f"The checkpoint {checkpoint!r} is not here yet. Run `rapo-lightning ckpt fetch {checkpoint}`."
+            )
         return str(folder)
     folder = find(checkpoint)
     if folder is not None:

@@ -28,7 +28,9 @@ def list_checkpoints() -> None:
             )
             if source
         )
-        print(f"{entry.name:24} {entry.kind:15} {entry.megabytes:5} MB  {entry.licence:11} {folder or 'not here'}  ({sources})")
+        print(
+            f"{entry.name:24} {entry.kind:15} {entry.megabytes:5} MB  {entry.licence:11} {folder or 'not here'}  ({sources})"
+        )
 
 
 def fetch_checkpoints(names: Sequence[str]) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_info
-
 from datamodules import PromptDataModule
 
+from ..console import say
 from ..models import Residency
 from ..prompts import Prompt, read_prompts
 from ..recipe import Recipe
@@ -39,7 +38,7 @@ def run_loop(
     store = TrajectoryStore(folder / "trajectories", [verifier.name for verifier in models.verifiers])
     history = by_prompt(store.rows(recipe.row_hash()))
     left = [prompt for prompt in prompts if len(history.get(prompt.id, [])) < recipe.stage2.rounds]
-    rank_zero_info(f"{len(prompts)} prompts, {len(prompts) - len(left)} already complete in {folder}")
+    say(f"{len(prompts)} prompts, {len(prompts) - len(left)} already complete in {folder}")
     if left:
         writer = VideoWriter(folder) if recipe.stage2.save_videos else None
         module = SspoModule(recipe, models, store, writer, history, starter)
@@ -61,5 +60,5 @@ def collect(recipe: Recipe, recipe_yaml: str, out: str) -> Path:
     save_recipe(recipe_yaml, folder)
     store = run_loop(recipe, prompts, folder, models)
     rows = store.rows(recipe.row_hash())
-    rank_zero_info(f"{len(rows)} rows of {len(by_prompt(rows))} prompts in {store.folder}")
+    say(f"{len(rows)} rows of {len(by_prompt(rows))} prompts in {store.folder}")
     return folder

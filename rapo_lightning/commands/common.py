@@ -31,7 +31,9 @@ def run_folder(recipe: Recipe, out: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"The run folder {folder} cannot be created: {error.strerror}. Choose another `--out`.") from error
+        raise RunError(
+            f"The run folder {folder} cannot be created: {error.strerror}. Choose another `--out`."
+        ) from error
     return folder
 
 
@@ -62,7 +64,11 @@ def write_text(path: Path, text: str) -> None:
 def saved_recipe_name(folder: Path) -> str:
     """Name of the recipe that a run folder was made with, or the folder's own name."""
     path = folder / "recipe.yaml"
-    return str(yaml.safe_load(path.read_text(encoding="utf-8")).get("name", folder.name)) if path.is_file() else folder.name
+    return (
+        str(yaml.safe_load(path.read_text(encoding="utf-8")).get("name", folder.name))
+        if path.is_file()
+        else folder.name
+    )
 
 
 def checkpoint_names(recipe: Recipe) -> list[str]:

@@ -8,11 +8,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules import PromptDataModule
 
 from ..components import build
+from ..console import say
 from ..errors import UserError
 from ..evaluation.arms import ArmResult, scores_in_order, summarize, table
 from ..evaluation.module import ArmModule, PromptChooser
@@ -122,13 +123,17 @@ def evaluate(recipe: Recipe, recipe_yaml: str, out: str) -> dict[str, object]:
     check_arms(recipe, prompts)
     folder = run_folder(recipe, out)
     needs_refiner = any("refiner" in arm for arm in recipe.evaluation.arms)
-    refiner = open_refiner(recipe, folder, int(recipe.language_model["init_args"].get("batch_size", 16))) if needs_refiner else None
+    refiner = (
+        open_refiner(recipe, folder, int(recipe.language_model["init_args"].get("batch_size", 16)))
+        if needs_refiner
+        else None
+    )
     evaluator = Evaluator(recipe, folder, prompts, refiner)
     fetch_models(recipe)
     save_recipe(recipe_yaml, folder)
     results = []
     for arm in recipe.evaluation.arms:
-        rank_zero_info(f"arm {arm}")
+        say(f"arm {arm}")
         results.append(evaluator.run(arm))
     summary = summarize(results, evaluator.metric.name, recipe.row_hash())
     _write_results(folder, summary)

@@ -12,13 +12,13 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 
 from datamodules import PairDataModule
 
 from ..components import check
+from ..console import say
 from ..errors import UserError
 from ..models.transformers_language import load_causal_model
 from ..recipe import Recipe
@@ -53,7 +53,7 @@ def load_pairs(recipe: Recipe, folder: Path, pairs_csv: str) -> tuple[list[SftPa
             f"{folder / 'trajectories'}; run `collect` with the same recipe and `--out` first, or pass `--pairs FILE.csv`."
         )
     pairs, report = sft_pairs(rows, recipe.stage3)
-    rank_zero_info(str(report))
+    say(str(report))
     if not pairs:
         raise UserError(f"Fine-tuning needs pairs. Got {report}; collect more or relax `stage3.pairs`.")
     return pairs, report
@@ -149,7 +149,7 @@ def finetune(recipe: Recipe, recipe_yaml: str, out: str, pairs_csv: str = "") ->
     module = RefinerModule(model, recipe.stage3, recipe.seed)
     trainer = _trainer(recipe, folder, checkpoints, bool(data.validation))
     last = checkpoints / "last.ckpt"
-    rank_zero_info(f"{len(data.training)} training and {len(data.validation)} validation pairs, {precision}")
+    say(f"{len(data.training)} training and {len(data.validation)} validation pairs, {precision}")
     trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=False)
     if trainer.is_global_zero:
         path, val_loss, epoch = _best(trainer)
@@ -158,6 +158,6 @@ def finetune(recipe: Recipe, recipe_yaml: str, out: str, pairs_csv: str = "") ->
         summary = TrainingSummary(report, len(data.training), len(data.validation), val_loss, epoch, example)
         _export(module, recipe, folder, base, summary)
         _write_metrics(folder, folder / "logs" / checkpoints.name)
-        rank_zero_info(f"refiner written to {folder / 'refiner'} (epoch {epoch}, validation loss {val_loss:.4f})")
+        say(f"refiner written to {folder / 'refiner'} (epoch {epoch}, validation loss {val_loss:.4f})")
     trainer.strategy.barrier()
     return folder / "refiner"

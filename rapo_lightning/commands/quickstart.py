@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_info
-
+from ..console import say
 from ..recipe import Recipe
 from ..report import write_report
 from .collect import collect
@@ -27,8 +26,8 @@ def quickstart(recipe: Recipe, recipe_yaml: str, out: str) -> Path:
         ("3/4 evaluate: prompts that nothing was trained on", lambda: evaluate(recipe, recipe_yaml, out)),
     )
     for title, step in steps:
-        rank_zero_info(f"\n== {title} ({time.monotonic() - begin:.0f} s)")
+        say(f"\n== {title} ({time.monotonic() - begin:.0f} s)")
         step()
     page = write_report(Path(out) if out else Path("runs") / recipe.name)
-    rank_zero_info(f"\n== 4/4 report: open {page} in a browser ({time.monotonic() - begin:.0f} s in all)")
+    say(f"\n== 4/4 report: open {page} in a browser ({time.monotonic() - begin:.0f} s in all)")
     return page

@@ -63,5 +63,7 @@ def validate(recipe: Recipe) -> None:
     """
     found = faults(recipe)
     if found:
-        raise UserError(f"The recipe {recipe.name!r} has {len(found)} faults:\n" + "\n".join(f"  {item}" for item in found))
+        raise UserError(
+            f"The recipe {recipe.name!r} has {len(found)} faults:\n" + "\n".join(f"  {item}" for item in found)
+        )
     print(f"The recipe {recipe.name!r} is well-formed.")

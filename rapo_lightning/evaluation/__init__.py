@@ -1,0 +1,1 @@
+"""Arms, metrics and intervals of an evaluation."""

@@ -74,10 +74,10 @@ def table(results: dict[str, object]) -> str:
     width = max(len(name) for name in arms)
     lines = [f"{'arm':{width}}  {results['metric']:>12}  95 % interval     gap closure  videos  s/prompt     n"]
     for name, arm in arms.items():
-        low, high = arm["ci95"]  # type: ignore[misc]
+        ends: list[float] = arm["ci95"]  # type: ignore[assignment]
         share = f"{closure[name]:11.2f}" if name in closure else " " * 11
         lines.append(
-            f"{name:{width}}  {arm['mean']:12.3f}  [{low:.3f}, {high:.3f}]  {share}  {arm['videos_per_prompt']:6}"
+            f"{name:{width}}  {arm['mean']:12.3f}  [{ends[0]:.3f}, {ends[1]:.3f}]  {share}  {arm['videos_per_prompt']:6}"
             f"  {arm['seconds_per_prompt']:8.2f}  {arm['n']:4}"
         )
     return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The lab: a small text-to-video world with a known truth."""

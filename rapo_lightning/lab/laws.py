@@ -17,7 +17,7 @@ def _residual(values: Points, *columns: Points) -> tuple[float, Points]:
     """Root mean square of a linear fit of `values` by `columns` (a constant is added), and the coefficients."""
     design = np.stack([np.ones_like(values), *columns], axis=1)
     coefficients, *_ = np.linalg.lstsq(design, values, rcond=None)
-    return float(np.sqrt(np.mean((values - design @ coefficients) ** 2))), coefficients
+    return float(np.sqrt(np.mean((values - design @ coefficients) ** 2))), coefficients.astype(np.float64)
 
 
 def _best(options: list[tuple[float, bool]]) -> float:

@@ -81,7 +81,12 @@ MOTION_WORDS: Wordings = {
         ("moving in rings", "whirling about a center"),
     ),
     "bob": (
-        ("hovering and wobbling up and down", "floating like a buoy", "levitating up and down", "hovering like a drone"),
+        (
+            "hovering and wobbling up and down",
+            "floating like a buoy",
+            "levitating up and down",
+            "hovering like a drone",
+        ),
         ("drifting high and low again and again", "floating like a cork on waves"),
     ),
     "shuttle": (
@@ -118,7 +123,9 @@ def _patterns(words: Wordings) -> _Patterns:
     return compiled
 
 
-_SHAPE_PATTERNS = _patterns({**SHAPE_WORDS, "square": ((*SHAPE_WORDS["square"][0], "square"), SHAPE_WORDS["square"][1])})
+_SHAPE_PATTERNS = _patterns(
+    {**SHAPE_WORDS, "square": ((*SHAPE_WORDS["square"][0], "square"), SHAPE_WORDS["square"][1])}
+)
 _COLOUR_PATTERNS, _SIZE_PATTERNS = _patterns(COLOUR_WORDS), _patterns(SIZE_WORDS)
 _BACKGROUND_PATTERNS, _DIRECTION_PATTERNS = _patterns(BACKGROUND_WORDS), _patterns(DIRECTION_WORDS)
 _MOTION_PATTERNS = _patterns(MOTION_WORDS)
@@ -155,7 +162,9 @@ def asked(prompt: str) -> dict[str, str]:
     bodies = []
     for start, end, shape in mentions:
         words = prompt[begin:start]
-        bodies.append({"shape": shape, "colour": _first(_COLOUR_PATTERNS, words), "size": _first(_SIZE_PATTERNS, words)})
+        bodies.append(
+            {"shape": shape, "colour": _first(_COLOUR_PATTERNS, words), "size": _first(_SIZE_PATTERNS, words)}
+        )
         begin = end
     double = len(bodies) == 2
     if double:

@@ -140,3 +140,10 @@ def judge(prompt: str, frames: NDArray[np.float32]) -> Verdict:
     right = {key: seen.get(key) == value for key, value in wanted.items()}
     critique = " ".join(remark(key, value) for key, value in wanted.items() if not right[key])
     return Verdict(sum(right.values()) / len(right), critique, right)
+
+
+def judge_bytes(task: tuple[str, NDArray[np.uint8]]) -> tuple[float, str]:
+    """Score and critique of (prompt, 8-bit frames); at module level, so that worker processes can import it cheaply."""
+    prompt, frames = task
+    verdict = judge(prompt, (frames / 255).astype(np.float32))
+    return verdict.score, verdict.critique

@@ -40,7 +40,9 @@ class TimedTraining:
         self.module, self.seconds, self.lr, self.average = module, seconds, lr, average
         self.save_path, self.log_path = work / f"{name}.pt", work / f"{name}.csv"
         fused = next(module.parameters()).is_cuda
-        self.optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01, fused=fused)
+        self.optimizer = torch.optim.AdamW(
+            module.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01, fused=fused
+        )
         self.ema = {key: value.detach().clone().float() for key, value in module.state_dict().items()}
         self.step, self.spent = 0, 0.0
         if self.save_path.is_file():

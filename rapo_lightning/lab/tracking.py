@@ -46,7 +46,7 @@ def _lab(image: Array) -> Array:
 
 @cache
 def _palette() -> Array:
-    return _lab(np.array(list(COLOURS.values()), dtype=np.float32) / 255)
+    return _lab((np.array(list(COLOURS.values())) / 255).astype(np.float32))
 
 
 @cache
@@ -71,12 +71,14 @@ def find_background(frames_lab: Array) -> str:
 
 def _masks(frames_lab: Array, background: str) -> NDArray[np.int64]:
     """For each pixel the index of the palette colour it belongs to, -1 for background; shape `(frames, 64, 64)`."""
-    to_background = np.linalg.norm(frames_lab - _backgrounds()[background], axis=-1)
-    distances = np.linalg.norm(frames_lab[..., None, :] - _palette(), axis=-1)
-    nearest = distances.argmin(-1)
-    # Nearer to a body's colour than to the wall, and clearly off the wall: the edge pixels fall to either side evenly.
-    is_body = (distances.min(-1) < to_background) & (to_background > 12)
-    return np.where(is_body, nearest, -1)
+    to_background = np.sqrt(((frames_lab - _backgrounds()[background]) ** 2).sum(-1))
+    labels = np.full(to_background.shape, -1)
+    # Only the few pixels that are clearly off the wall are compared with the palette.
+    candidates = to_background > 12
+    distances = np.sqrt(((frames_lab[candidates][:, None] - _palette()) ** 2).sum(-1))
+    # Nearer to a body's colour than to the wall: the edge pixels fall to either side evenly.
+    labels[candidates] = np.where(distances.min(-1) < to_background[candidates], distances.argmin(-1), -1)
+    return labels
 
 
 def _blob(mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, NDArray[np.float64]] | None:
@@ -118,7 +120,8 @@ def _track(masks: NDArray[np.uint8], colour: str) -> Track | None:
     overlaps: list[dict[str, float]] = []
     for index, mask in enumerate(masks):
         # A one-pixel thread and the fringe between two colours vanish in the opening.
-        blob = _blob(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)))
+        opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+        blob = _blob(opened.astype(np.uint8, copy=False))
         if blob is None:
             continue
         centres[index] = blob[2]
@@ -145,7 +148,9 @@ def track_bodies(frames: Array) -> tuple[str, list[Track]]:
         ValueError: If the frames have another shape.
     """
     if frames.ndim != 4 or frames.shape[1:] != (FRAME_SIZE, FRAME_SIZE, 3):
-        raise ValueError(f"The oracle reads frames of shape (frames, {FRAME_SIZE}, {FRAME_SIZE}, 3). Got {frames.shape}.")
+        raise ValueError(
+            f"The oracle reads frames of shape (frames, {FRAME_SIZE}, {FRAME_SIZE}, 3). Got {frames.shape}."
+        )
     frames_lab = _lab(frames)
     background = find_background(frames_lab)
     labels = _masks(frames_lab, background)

@@ -91,8 +91,14 @@ def main() -> None:
     parser.add_argument("--vae-clips", type=int, default=24_000, help="clips rendered for the VAE")
     parser.add_argument("--clips", type=int, default=64_000, help="clips rendered for the transformer")
     parser.add_argument("--shrink", type=int, default=1, help="divide all batch sizes, for a try without a GPU")
-    parser.add_argument("--channels-last", dest="memory_format", action="store_const", const=torch.channels_last_3d,
-                        default=torch.contiguous_format, help="layout of the VAE's weights; try what is faster")
+    parser.add_argument(
+        "--channels-last",
+        dest="memory_format",
+        action="store_const",
+        const=torch.channels_last_3d,
+        default=torch.contiguous_format,
+        help="layout of the VAE's weights; try what is faster",
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)

@@ -6,18 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..models.protocols import Embedder
 from ..stage2.verifiers import Judgement, View
-from .oracle import judge
-
-
-def _judge(task: tuple[str, NDArray[np.uint8]]) -> Judgement:
-    prompt, frames = task
-    verdict = judge(prompt, frames.astype(np.float32) / 255)
-    return Judgement(verdict.score, verdict.critique)
+from .oracle import judge_bytes
 
 
 class LabOracle:
@@ -41,8 +32,8 @@ class LabOracle:
         """One judgement per video."""
         tasks = [(view.source_prompt, view.frames) for view in views]
         if not self.workers:
-            return [_judge(task) for task in tasks]
+            return [Judgement(*judge_bytes(task)) for task in tasks]
         if self._pool is None:
             # Not forked: this process may hold a CUDA context, which does not survive a fork.
             self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
-        return list(self._pool.map(_judge, tasks, chunksize=4))
+        return [Judgement(*result) for result in self._pool.map(judge_bytes, tasks, chunksize=4)]

@@ -55,7 +55,8 @@ class DiffusersVideoModel:
         if self._pipeline is None:
             path = locate(self.name)
             self._pipeline = getattr(diffusers, self.pipeline_class).from_pretrained(path, torch_dtype=self.dtype)
-            self._pipeline.vae.to(self.vae_dtype)
+            if self.vae_dtype != self.dtype:
+                self._pipeline.vae.to(self.vae_dtype)
             self._pipeline.set_progress_bar_config(disable=True)
 
     def to(self, device: torch.device) -> None:

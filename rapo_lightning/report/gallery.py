@@ -34,7 +34,7 @@ def _round(row: Row, rank: float, is_best: bool, base: str) -> str:
         video = f'<video src="{source}" controls loop muted autoplay playsinline preload="metadata"></video>'
     mark = '<span class="best">best</span>' if is_best else ""
     return (
-        f'<article{" class=winner" if is_best else ""}><h3>round {row["round"]} {mark}</h3>{video}'
+        f"<article{' class=winner' if is_best else ''}><h3>round {row['round']} {mark}</h3>{video}"
         f'<p class="prompt">{escape(row["prompt"])}</p>{_scores(row, rank)}'
         f"{_note('critique', row['critique'])}{_note('physics', row['physics'])}</article>"
     )
@@ -43,9 +43,7 @@ def _round(row: Row, rank: float, is_best: bool, base: str) -> str:
 def _trajectory(rounds: Sequence[Row], base: str) -> str:
     winner = best_round(rounds)["round"]
     ranks = average_ranks(rounds)
-    cards = "".join(
-        _round(row, rank, row["round"] == winner, base) for row, rank in zip(rounds, ranks, strict=True)
-    )
+    cards = "".join(_round(row, rank, row["round"] == winner, base) for row, rank in zip(rounds, ranks, strict=True))
     first = rounds[0]
     law = f'<p class="law">{escape(first["phys_law"])}</p>' if first["phys_law"] else ""
     return f'<section><h2>{escape(first["source_prompt"])}</h2>{law}<div class="rounds">{cards}</div></section>'

@@ -37,7 +37,9 @@ def read_examples(source: str) -> list[Example]:
         reader = csv.DictReader(file)
         missing = {"prompt", "critique", "caption"} - set(reader.fieldnames or [])
         if missing:
-            raise UserError(f"The examples in {path} need the columns prompt, critique, caption. Got {reader.fieldnames}.")
+            raise UserError(
+                f"The examples in {path} need the columns prompt, critique, caption. Got {reader.fieldnames}."
+            )
         examples = [Example(row["prompt"], row["critique"], row["caption"]) for row in reader]
     if not examples:
         raise UserError(f"The examples file has no row. Got {path}; write some or leave `stage2.examples` empty.")

@@ -37,7 +37,8 @@ def _farneback(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[n
 def _warp_error(first: NDArray[np.uint8], second: NDArray[np.uint8], flow: NDArray[np.float32]) -> float:
     height, width = first.shape
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
-    warped = cv2.remap(second, grid + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    field = grid + flow
+    warped = cv2.remap(second, field[..., 0], field[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return float(np.abs(warped.astype(np.float32) - first.astype(np.float32)).mean())
 
 

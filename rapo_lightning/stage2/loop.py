@@ -40,7 +40,9 @@ class LoopModels:
         """
         verifiers = [build(item, f"stage2.verifiers[{i}]") for i, item in enumerate(recipe.stage2.verifiers)]
         if not verifiers:
-            raise UserError("`stage2.verifiers` must name at least one verifier. Got none; without scores no round wins.")
+            raise UserError(
+                "`stage2.verifiers` must name at least one verifier. Got none; without scores no round wins."
+            )
         examples = read_examples(recipe.stage2.examples) if recipe.stage2.examples else []
         return cls(
             build(recipe.video_model, "video_model"),
@@ -77,7 +79,9 @@ class Loop:
 
     def next_row(self, done: Row) -> Row:
         """The row that follows a finished one."""
-        return self._row(done["source_prompt"], done["phys_law"], done["prompt_id"], done["round"] + 1, done["next_prompt"])
+        return self._row(
+            done["source_prompt"], done["phys_law"], done["prompt_id"], done["round"] + 1, done["next_prompt"]
+        )
 
     def _row(self, source: str, law: str, prompt_id: str, round_: int, prompt: str) -> Row:
         return {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import lightning
-from lightning.pytorch.utilities import rank_zero_info
 
+from ..console import say
 from ..models import Residency
 from ..prompts import Prompt
 from ..recipe import Recipe
@@ -60,7 +60,8 @@ class SspoModule(lightning.LightningModule):
                 continue
             starts = self.starter(due, self.loop.residency) if self.starter and not number else {}
             rows = [
-                self.loop.next_row(rounds[p.id][-1]) if number else self.loop.first_row(p, starts.get(p.id)) for p in due
+                self.loop.next_row(rounds[p.id][-1]) if number else self.loop.first_row(p, starts.get(p.id))
+                for p in due
             ]
             is_last = number == self.recipe.stage2.rounds - 1
             done = self.loop.run_round([rounds[prompt.id] for prompt in due], rows, is_last)
@@ -79,4 +80,4 @@ class SspoModule(lightning.LightningModule):
         scores = [(name, [row[f"score_{name}"] for row in rows if row[f"score_{name}"] is not None]) for name in names]
         means = "  ".join(f"{name} {sum(values) / max(len(values), 1):.3f}" for name, values in scores)
         seconds = sum(rows[0][f"seconds_{part}"] for part in ("generate", "judge", "rewrite"))
-        rank_zero_info(f"round {number}: {len(rows)} videos, {seconds:.2f} s each  {means}")
+        say(f"round {number}: {len(rows)} videos, {seconds:.2f} s each  {means}")

@@ -138,7 +138,10 @@ def rewrite(
         rewrite_messages(rounds, problem, examples, stage2)
         for rounds, problem, examples in zip(histories, problems, shown, strict=True)
     ]
-    seeds = [derived_seed("rewrite", rounds[-1]["prompt_id"], rounds[-1]["round"], rounds[-1]["seed"]) for rounds in histories]
+    seeds = [
+        derived_seed("rewrite", rounds[-1]["prompt_id"], rounds[-1]["round"], rounds[-1]["seed"])
+        for rounds in histories
+    ]
     answers = model.complete(conversations, seeds, stage2.sampling, stage2.candidates)
     proposals = []
     for rounds, query, candidates in zip(histories, queries, answers, strict=True):

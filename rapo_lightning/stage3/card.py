@@ -70,7 +70,7 @@ def write_card(folder: Path, recipe: Recipe, base: str, summary: TrainingSummary
     text = _CARD.format(
         base=base,
         video_model=recipe.video_model["init_args"].get("checkpoint", recipe.video_model["class_path"]),
-        folder=folder.as_posix(),
+        folder=f"runs/{recipe.name}/refiner",
         example=summary.example.replace('"', "'"),
         report=summary.report or f"{summary.pairs} pairs from a CSV",
         verifiers=", ".join(item["class_path"] for item in recipe.stage2.verifiers) or "none",

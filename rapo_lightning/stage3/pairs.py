@@ -42,12 +42,13 @@ class PairReport:
     kept: int
     not_better: int
     too_long: int
+    below_floor: int
 
     def __str__(self) -> str:
         """One log line."""
         return (
             f"{self.kept} pairs from {self.prompts} prompts ({self.not_better} did not beat round 0 by the margin, "
-            f"{self.too_long} were too long)"
+            f"{self.too_long} were too long, {self.below_floor} below a floor)"
         )
 
 
@@ -68,6 +69,10 @@ def _pair(request: str, completion: str, gap: float, identity: str, stage3: Stag
     )
 
 
+def _above_floors(row: Row, floors: dict[str, float]) -> bool:
+    return all((row.get(f"score_{name}") or 0.0) >= floor for name, floor in floors.items())
+
+
 def sft_pairs(rows: Sequence[Row], stage3: Stage3) -> tuple[list[SftPair], PairReport]:
     """One pair per prompt: the user's prompt and the winner of Average Ranking, if it passes the filters.
 
@@ -76,7 +81,7 @@ def sft_pairs(rows: Sequence[Row], stage3: Stage3) -> tuple[list[SftPair], PairR
         stage3: Settings, with the filters in `stage3.pairs`.
     """
     pairs: list[SftPair] = []
-    not_better = too_long = 0
+    not_better = too_long = below_floor = 0
     groups = by_prompt(rows)
     for identity, rounds in groups.items():
         winner = best_round(rounds)
@@ -85,9 +90,11 @@ def sft_pairs(rows: Sequence[Row], stage3: Stage3) -> tuple[list[SftPair], PairR
             not_better += 1
         elif len(winner["prompt"].split()) > stage3.pairs.max_words:
             too_long += 1
+        elif not _above_floors(winner, stage3.pairs.floors):
+            below_floor += 1
         else:
             pairs.append(_pair(winner["source_prompt"], winner["prompt"], gap, identity, stage3))
-    return pairs, PairReport(len(groups), len(pairs), not_better, too_long)
+    return pairs, PairReport(len(groups), len(pairs), not_better, too_long, below_floor)
 
 
 def read_pairs_csv(path: Path, stage3: Stage3) -> list[SftPair]:

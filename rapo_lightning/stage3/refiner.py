@@ -79,7 +79,7 @@ class Refiner:
         return refiner
 
     @overload
-    def __call__(self, prompt: str) -> str: ...
+    def __call__(self, prompt: str) -> str: ...  # type: ignore[overload-overlap]
     @overload
     def __call__(self, prompt: Sequence[str]) -> list[str]: ...
     def __call__(self, prompt: str | Sequence[str]) -> str | list[str]:

@@ -1,0 +1,35 @@
+"""What a command tells the person at the terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+_NOISE = (
+    # Known, meant, and of no use to a user of the commands.
+    ".*does not have many workers.*",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Found .* module\\(s\\) in eval mode.*",
+    ".*predict returned None.*",
+    ".*`torch_dtype` is deprecated.*",
+    ".*is_gradient_checkpointing` is deprecated.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+)
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Prints a line, once in a distributed run."""
+    print(text, flush=True)
+
+
+def quiet() -> None:
+    """Silences what libraries say of themselves at every start; warnings of substance stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for pattern in _NOISE:
+        warnings.filterwarnings("ignore", message=pattern)

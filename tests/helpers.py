@@ -1,0 +1,108 @@
+"""Small stand-ins that tests name in recipes, and the tiny recipe itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+class WordEmbedder:
+    """Unit vectors of hashed words: deterministic and instant, similar texts are near."""
+
+    name = "words"
+
+    def load(self) -> None:
+        pass
+
+    def to(self, device: torch.device) -> None:
+        pass
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = np.full((len(texts), 64), 1e-3, dtype=np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            for word in text.lower().split():
+                row[int(hashlib.md5(word.encode()).hexdigest(), 16) % 64] += 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def tiny_recipe(folder: Path, language_model: Path, **changes: Any) -> Path:
+    """Writes a recipe that runs all stages in seconds: real classes, the lab's video model with one step."""
+    prompts = folder / "prompts.csv"
+    lines = (ROOT / "recipes/lab/prompts_train.csv").read_text().splitlines()
+    prompts.write_text("\n".join(lines[:7]) + "\n")
+    recipe: dict[str, Any] = {
+        "name": "tiny",
+        "prompts": str(prompts),
+        "video_model": {
+            "class_path": "rapo_lightning.models.DiffusersVideoModel",
+            "init_args": {
+                "checkpoint": "lab/video_model",
+                "dtype": "float32",
+                "fps": 8.0,
+                "batch_size": 2,
+                "call": {
+                    "height": 64, "width": 64, "num_frames": 5, "num_inference_steps": 1, "guidance_scale": 1.0,
+                    "max_sequence_length": 64,
+                },
+            },
+        },
+        "language_model": {
+            "class_path": "rapo_lightning.models.TransformersLanguageModel",
+            "init_args": {"checkpoint": str(language_model), "batch_size": 3, "dtype": "float32"},
+        },
+        "embedder": {"class_path": "tests.helpers.WordEmbedder"},
+        "stage2": {
+            "rounds": 3,
+            "candidates": 2,
+            "batch_size": 2,
+            "physics_tokens": 4,
+            "sampling": {"max_new_tokens": 6},
+            "verifiers": [
+                {"class_path": "rapo_lightning.stage2.verifiers.TemporalCoherence"},
+                {"class_path": "rapo_lightning.stage2.verifiers.TextFidelity"},
+                {"class_path": "rapo_lightning.lab.verifier.LabOracle"},
+            ],
+        },
+        "stage3": {
+            "epochs": 3,
+            "sampling": {"temperature": 0.0, "max_new_tokens": 6},
+            "pairs": {"margin": -1.0, "validation_share": 0.3},
+            "lora": {"r": 2, "alpha": 2, "dropout": 0.1},
+            "optimizer": {"lr": 0.01, "batch_size": 2, "micro_batch_size": 1},
+        },
+        "trainer": {"accelerator": "cpu", "precision": "32-true"},
+        "evaluation": {
+            "prompts": "recipes/lab/prompts_heldout.csv",
+            "limit": 3,
+            "metric": {"class_path": "rapo_lightning.lab.verifier.LabOracle"},
+        },
+    }  # fmt: skip
+    for key, value in changes.items():
+        place = recipe
+        *parents, last = key.split("__")
+        for name in parents:
+            place = place[name]
+        place[last] = value
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def run_cli(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a process of its own, from the checkout's root."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "rapo_lightning", *arguments],
+        cwd=options.pop("cwd", ROOT), env=environment, capture_output=True, text=True, timeout=500, **options,
+    )  # fmt: skip
