@@ -194,6 +194,20 @@ def _with_overrides(path: Path, rest: list[str]) -> list[str]:
     return ["--config", yaml.safe_dump(loaded, sort_keys=False), *kept]
 
 
+def load_recipe(path: Path) -> Recipe:
+    """Reads a recipe from a file, as the commands do.
+
+    Raises:
+        UserError: If it is not well-formed.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe, nested_key=None)
+    try:
+        return Recipe(**dict(parser.instantiate_classes(parser.parse_path(path)).items()))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
 def _run_recipe_command(name: str, rest: list[str]) -> None:
     from . import components, console
 

@@ -66,6 +66,7 @@ class DiffusersVideoModel:
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         """One video per prompt; see `protocols.VideoModel`."""
+        self.load()
         videos: list[NDArray[np.uint8]] = []
         for begin in range(0, len(prompts), self.batch_size):
             texts, numbers = list(prompts[begin : begin + self.batch_size]), seeds[begin : begin + self.batch_size]

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rapo_lightning.errors import UserError
+from rapo_lightning.recipe import Stage2
+from rapo_lightning.stage2.examples import Example, ExamplePool, read_examples
+from rapo_lightning.stage2.flow import measure_flow
+from rapo_lightning.stage2.rewrite import check_physics, known_problems, rewrite, rewrite_messages, shorten
+from rapo_lightning.stage2.verifiers import TemporalCoherence, TextFidelity, View
+from rapo_lightning.stage2.videos import VideoWriter
+from tests.helpers import WordEmbedder
+from tests.test_trajectory import make_row
+
+
+class Parrot:
+    """A language model that answers from a list and remembers what it was asked."""
+
+    name = "parrot"
+
+    def __init__(self, answers: list[str]) -> None:
+        self.answers, self.asked = answers, []  # type: ignore[var-annotated]
+
+    def load(self) -> None: ...
+
+    def to(self, device: object) -> None: ...
+
+    def complete(self, conversations, seeds, sampling, count=1):  # type: ignore[no-untyped-def]
+        self.asked += conversations
+        return [self.answers[:count] for _ in conversations]
+
+
+def moving_square(dx: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)
+    frames = np.full((6, 64, 64, 3), 90, np.uint8)
+    for index, frame in enumerate(frames):
+        frame[20:40, 5 + dx * index : 25 + dx * index] = cv2.GaussianBlur(texture, (5, 5), 2)
+    return frames
+
+
+def test_flow_points_where_things_move() -> None:
+    flow = measure_flow(moving_square(3), fps=8, seconds=0.125)
+    assert len(flow.means) == 5
+    assert np.mean([x for x, _ in flow.means]) == pytest.approx(3, abs=1)
+    assert abs(np.mean([y for _, y in flow.means])) < 0.5
+    assert flow.coherence > 0.5
+
+
+def test_still_video_is_coherent_and_noise_is_not() -> None:
+    still = measure_flow(moving_square(0), 8, 0.25)
+    assert still.means == [(0.0, 0.0)] * 2
+    assert still.coherence == 1.0
+    noise = np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), dtype=np.uint8)
+    assert measure_flow(noise, 8, 0.125).coherence < 0.3
+
+
+def view(source: str, prompt: str) -> View:
+    frames = moving_square(0)
+    return View(source, "", prompt, frames, 8, measure_flow(frames, 8, 0.5))
+
+
+def test_text_fidelity_is_a_floor() -> None:
+    same, other = TextFidelity(0.5).judge([view("a red ball", "a red ball"), view("a red ball", "blue cats run")], WordEmbedder())
+    assert same.score == 1.0
+    assert other.score < 0.5
+    assert TemporalCoherence().judge([view("a", "b")], WordEmbedder())[0].score == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "expected"),
+    [("One two. Three four.", 10, "One two. Three four."), ("One two. Three four.", 3, "One two."), ("a b c d", 2, "a b")],
+)
+def test_long_rewrites_end_at_a_sentence(text: str, limit: int, expected: str) -> None:
+    assert shorten(text, limit) == expected
+
+
+def test_problems_are_collected_over_rounds_once() -> None:
+    rounds = [make_row(round_=0, critique="A is wrong. B is wrong."), make_row(round_=1, critique="B is wrong. C is wrong.")]
+    assert known_problems(rounds) == "B is wrong. C is wrong. A is wrong."
+
+
+def test_instruction_has_examples_memory_and_problem() -> None:
+    rounds = [make_row(prompt="a ball"), make_row(round_=1, prompt="a red ball rolls", a=0.9)]
+    messages = rewrite_messages(rounds, "It is too small.", [Example("x", "bad", "a caption")], Stage2(memory=1))
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+    assert "Request: x" in messages[1]["content"]
+    assert "a red ball rolls" in messages[-1]["content"]
+    assert "Problem: It is too small." in messages[-1]["content"]
+    without = rewrite_messages(rounds, "p", [], Stage2(memory=0))
+    assert "a red ball rolls" not in without[-1]["content"]
+
+
+def test_rewrite_prefers_the_request_and_the_style_and_avoids_repeats() -> None:
+    model = Parrot(["a ball 0", "zzz qqq", "The ball is\n red", ""])
+    pool = ExamplePool([Example("ball", "bad", "the red ball is here")])
+    rounds = [make_row(prompt="a ball 0", source_prompt="red ball")]
+    assert rewrite([rounds], Stage2(candidates=4), model, WordEmbedder(), pool) == ["The ball is red"]
+
+
+def test_empty_answers_keep_the_prompt() -> None:
+    rounds = [make_row(prompt="a ball")]
+    assert rewrite([rounds], Stage2(candidates=2), Parrot(["", " "]), WordEmbedder(), ExamplePool([])) == ["a ball"]
+
+
+def test_physics_is_asked_only_where_there_is_a_law() -> None:
+    model = Parrot(["It\nfalls."])
+    rows = [make_row(phys_law="Things fall."), make_row()]
+    assert check_physics(rows, Stage2(), model) == ["It falls.", ""]
+    assert "Things fall." in model.asked[0][-1]["content"]
+    assert check_physics(rows, Stage2(physics="off"), model) == ["", ""]
+
+
+def test_nearest_example_comes_last_and_style_counts_words() -> None:
+    pool = ExamplePool([Example("blue cat", "", "a cat sits"), Example("red ball", "", "a ball rolls")])
+    assert pool.nearest(["red ball bounces"], 2, WordEmbedder())[0][-1].prompt == "red ball"
+    assert pool.style("a ball flies") == pytest.approx(2 / 3)
+    assert ExamplePool([]).style("anything") == 1.0
+
+
+@pytest.mark.parametrize(("content", "message"), [("prompt,caption\na,b\n", "need the columns"), ("prompt,critique,caption\n", "no row")])
+def test_bad_examples_are_named(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "e.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_examples(str(path))
+
+
+def test_videos_are_written_whole_in_the_background(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path)
+    relative = writer.write("abc", 2, moving_square(2), 8)
+    writer.flush()
+    assert relative == "videos/abc/2.mp4"
+    capture = cv2.VideoCapture(str(tmp_path / relative))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    assert not list((tmp_path / "videos/abc").glob(".*"))

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rapo_lightning import components
+from rapo_lightning.commands.validate import faults
+from rapo_lightning.components import build, check
+from rapo_lightning.errors import UserError
+from rapo_lightning.ids import derived_seed, prompt_id
+from rapo_lightning.prompts import read_prompts
+from rapo_lightning.recipe import LAYOUT_ARGUMENTS, Optimizer, Pairs, Recipe, Sampling, Stage2, Stage3
+from rapo_lightning.resources import shipped_recipes
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.txt", b"", "has no prompt"),
+        ("line.txt", b"a ball\n\na cat\n", "empty one in entry 2"),
+        ("long.txt", b"x" * 10_000, "Got 10000 in entry 1"),
+        ("latin.txt", "caf\xe9".encode("latin-1"), "must be UTF-8"),
+        ("columns.csv", b"text,law\na,b\n", "needs a column `prompt`"),
+        ("cell.csv", b"prompt,phys_law\n,law\n", "entry 2"),
+    ],
+)
+def test_bad_prompt_files_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_prompts(str(tmp_path / name))
+
+
+def test_missing_prompt_file_is_named() -> None:
+    with pytest.raises(UserError, match=r"`prompts` must name.*Got 'nowhere.txt'"):
+        read_prompts("nowhere.txt")
+
+
+def test_prompts_keep_order_and_drop_repeats(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("prompt,phys_law\nb,law\na,\nb,law\nb,other\n")
+    prompts = read_prompts(str(path))
+    assert [(p.text, p.phys_law) for p in prompts] == [("b", "law"), ("a", ""), ("b", "other")]
+    assert read_prompts(str(path), limit=1) == prompts[:1]
+
+
+def test_identities_depend_on_content_alone() -> None:
+    assert prompt_id("a", "b") == prompt_id("a", "b") != prompt_id("ab", "")
+    assert derived_seed(1, "x") != derived_seed(2, "x")
+    assert 0 <= derived_seed("x") < 2**31
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_shipped_recipes_are_well_formed(name: str) -> None:
+    loaded = yaml.safe_load(shipped_recipes()[name].read_text())
+    from rapo_lightning.cli import load_recipe
+
+    recipe = load_recipe(shipped_recipes()[name])
+    assert recipe.name == loaded["name"] == name
+    assert faults(recipe) == []
+
+
+def test_row_hash_sees_what_changes_a_row_and_nothing_else() -> None:
+    base = Recipe(stage2=Stage2(verifiers=[{"class_path": "a.B", "init_args": {"workers": 1}}]))
+    same = Recipe(
+        name="other",
+        prompts="x.txt",
+        stage3=Stage3(epochs=1),
+        stage2=Stage2(batch_size=1, save_videos=False, verifiers=[{"class_path": "a.B", "init_args": {"workers": 9}}]),
+    )
+    assert base.row_hash() == same.row_hash()
+    assert "workers" in LAYOUT_ARGUMENTS
+    for other in (
+        Recipe(seed=1, stage2=base.stage2),
+        Recipe(stage2=Stage2(rounds=2, verifiers=base.stage2.verifiers)),
+        Recipe(video_model={"class_path": "a.C", "init_args": {}}, stage2=base.stage2),
+    ):
+        assert other.row_hash() != base.row_hash()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Sampling(top_p=0), "Got temperature"),
+        (lambda: Stage2(rounds=0), "Got rounds=0"),
+        (lambda: Pairs(validation_share=1.0), "validation_share=1.0"),
+        (lambda: Stage3(optimizer=Optimizer(batch_size=3, micro_batch_size=2)), "batch_size=3"),
+    ],
+)
+def test_ranges_are_checked(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_components_come_from_allowed_packages_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"Got 'os.system'; add `--allow_package os`"):
+        check({"class_path": "os.system"}, "video_model")
+    monkeypatch.setattr(components, "ALLOWED_PACKAGES", ["os"])
+    with pytest.raises(UserError, match="must name a class"):
+        check({"class_path": "os.system"}, "video_model")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"enough": "much"}, "float"), ({"enuf": 0.5}, "enuf")],
+)
+def test_component_arguments_are_checked(arguments: dict[str, object], message: str) -> None:
+    component = {"class_path": "rapo_lightning.stage2.verifiers.TextFidelity", "init_args": arguments}
+    with pytest.raises(UserError, match=message):
+        check(component, "stage2.verifiers[0]")  # type: ignore[arg-type]
+
+
+def test_components_are_built_with_their_arguments() -> None:
+    built = build({"class_path": "rapo_lightning.stage2.verifiers.TextFidelity", "init_args": {"enough": 0.3}}, "x")
+    assert built.enough == 0.3
+
+
+def test_unknown_class_is_named() -> None:
+    with pytest.raises(UserError, match="cannot be imported"):
+        check({"class_path": "rapo_lightning.models.NoSuch"}, "video_model")
