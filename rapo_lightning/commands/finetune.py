@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import math
@@ -81,9 +82,11 @@ def _trainer(recipe: Recipe, folder: Path, checkpoints: Path, has_validation: bo
         save_last=True,
         enable_version_counter=False,
     )
+    # A logger empties a folder that is there already, so every start gets its own.
+    version = f"{checkpoints.name}-{len(_log_folders(folder, checkpoints.name))}"
     loggers = [
-        CSVLogger(folder / "logs", name="", version=checkpoints.name),
-        TensorBoardLogger(folder / "logs", name="", version=checkpoints.name),
+        CSVLogger(folder / "logs", name="", version=version),
+        TensorBoardLogger(folder / "logs", name="", version=version),
     ]
     return lightning.Trainer(
         **trainer_arguments(recipe.trainer),
@@ -111,20 +114,37 @@ def _export(module: RefinerModule, recipe: Recipe, folder: Path, base: str, summ
     write_card(refiner, recipe, base, summary)
 
 
-def _best(trainer: lightning.Trainer) -> tuple[str, float, int]:
+def _best(trainer: lightning.Trainer, checkpoints: Path) -> tuple[str, float, int]:
     """Path, validation loss and epoch (from 1) of the checkpoint to export."""
     callback = trainer.checkpoint_callback
     assert isinstance(callback, ModelCheckpoint)
-    path = callback.best_model_path or callback.last_model_path
+    # By name, not by the path the callback remembers: a run folder may be moved between two starts.
+    path = str(checkpoints / "best.ckpt")
     epoch = int(torch.load(path, map_location="cpu", weights_only=False)["epoch"]) + 1
     value = callback.best_model_score
     return path, float(value) if value is not None and callback.monitor else math.nan, epoch
 
 
-def _write_metrics(folder: Path, logs: Path) -> None:
-    source = logs / "metrics.csv"
-    if source.is_file():
-        (folder / "metrics.csv").write_bytes(source.read_bytes())
+def _log_folders(folder: Path, training: str) -> list[Path]:
+    """Log folders of a training, one per start, in order."""
+    found = (folder / "logs").glob(f"{training}-*")
+    return sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]))
+
+
+def _write_metrics(folder: Path, training: str) -> None:
+    """Joins the logs of all starts into `metrics.csv`; a step that was repeated after a kill counts once."""
+    rows: dict[tuple[str, str, bool], dict[str, str]] = {}
+    columns: dict[str, None] = {}
+    for logs in _log_folders(folder, training):
+        if (logs / "metrics.csv").is_file():
+            with (logs / "metrics.csv").open(newline="") as file:
+                for row in csv.DictReader(file):
+                    columns.update(dict.fromkeys(row))
+                    rows[row["epoch"], row["step"], bool(row.get("train_loss_step"))] = row
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(columns), restval="")
+        writer.writeheader()
+        writer.writerows(rows.values())
 
 
 def finetune(recipe: Recipe, recipe_yaml: str, out: str, pairs_csv: str = "") -> Path:
@@ -152,12 +172,12 @@ def finetune(recipe: Recipe, recipe_yaml: str, out: str, pairs_csv: str = "") ->
     say(f"{len(data.training)} training and {len(data.validation)} validation pairs, {precision}")
     trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=False)
     if trainer.is_global_zero:
-        path, val_loss, epoch = _best(trainer)
+        path, val_loss, epoch = _best(trainer, checkpoints)
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=False)["state_dict"])
         example = training[0].prompt[-1]["content"]
         summary = TrainingSummary(report, len(data.training), len(data.validation), val_loss, epoch, example)
         _export(module, recipe, folder, base, summary)
-        _write_metrics(folder, folder / "logs" / checkpoints.name)
+        _write_metrics(folder, checkpoints.name)
         say(f"refiner written to {folder / 'refiner'} (epoch {epoch}, validation loss {val_loss:.4f})")
     trainer.strategy.barrier()
     return folder / "refiner"

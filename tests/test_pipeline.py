@@ -1,0 +1,227 @@
+"""The stages together, on a tiny recipe: collect, kill and resume, two processes, finetune, evaluate, refine, report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rapo_lightning.cli import load_recipe, main
+from rapo_lightning.stage3.module import RefinerModule
+from rapo_lightning.trajectory import Row, TrajectoryStore, read_rows
+from tests.helpers import ROOT, run_cli, tiny_recipe
+from tests.test_trajectory import make_row
+
+ALLOW = ("--allow_package", "[tests]")
+TIMES = {"seconds_generate", "seconds_judge", "seconds_rewrite"}
+
+
+def comparable(rows: list[Row]) -> list[Row]:
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory, language_model: Path) -> Path:
+    return tiny_recipe(tmp_path_factory.mktemp("recipe"), language_model)
+
+
+@pytest.fixture(scope="module")
+def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder after an unbroken `collect`."""
+    folder = tmp_path_factory.mktemp("run")
+    assert main(["collect", str(recipe), "--out", str(folder), *ALLOW]) == 0
+    return folder
+
+
+def test_collect_logs_every_round(run: Path) -> None:
+    rows = read_rows(run / "trajectories")
+    assert len(rows) == 6 * 3
+    for row in rows:
+        assert (run / row["video"]).is_file()
+        assert row["score_temporal_coherence"] is not None
+        assert bool(row["next_prompt"]) == (row["round"] < 2)
+    by_round = {(row["prompt_id"], row["round"]): row for row in rows}
+    for (identity, number), row in by_round.items():
+        if number:
+            assert row["prompt"] == by_round[identity, number - 1]["next_prompt"]
+        else:
+            assert row["prompt"] == row["source_prompt"]
+    assert (run / "recipe.yaml").is_file()
+
+
+def test_collecting_again_does_nothing(run: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted((run / "trajectories").iterdir())
+    assert main(["collect", str(recipe), "--out", str(run), *ALLOW]) == 0
+    assert sorted((run / "trajectories").iterdir()) == before
+    assert "6 already complete" in capsys.readouterr().out
+
+
+def test_batch_size_does_not_change_rows(run: Path, recipe: Path, tmp_path: Path) -> None:
+    options = ["--stage2.batch_size", "5", "--language_model.init_args.batch_size", "7", "--stage2.save_videos", "false"]
+    assert main(["collect", str(recipe), "--out", str(tmp_path), *options, *ALLOW]) == 0
+    found = comparable(read_rows(tmp_path / "trajectories"))
+    expected = comparable(read_rows(run / "trajectories"))
+    assert [{**row, "video": ""} for row in expected] == found
+
+
+def test_kill_in_the_middle_and_resume_gives_the_same_rows(run: Path, recipe: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rapo_lightning", "collect", str(recipe), "--out", str(tmp_path), *ALLOW]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "trajectories").glob("*.parquet"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    left = read_rows(tmp_path / "trajectories")
+    assert 0 < len(left) < 18
+    result = run_cli("collect", str(recipe), "--out", str(tmp_path), *ALLOW)
+    assert result.returncode == 0, result.stderr
+    assert comparable(read_rows(tmp_path / "trajectories")) == comparable(read_rows(run / "trajectories"))
+
+
+def test_two_processes_give_the_same_rows(run: Path, recipe: Path, tmp_path: Path) -> None:
+    result = run_cli("collect", str(recipe), "--out", str(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp", *ALLOW)
+    assert result.returncode == 0, result.stderr
+    assert comparable(read_rows(tmp_path / "trajectories")) == comparable(read_rows(run / "trajectories"))
+    assert result.stdout.count("6 prompts, 0 already complete") == 1
+
+
+def test_two_processes_resume_with_one_prompt_left(run: Path, recipe: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "trajectories", tmp_path / "trajectories")
+    rows = read_rows(run / "trajectories")
+    last = rows[-1]["prompt_id"]
+    for path in (tmp_path / "trajectories").iterdir():
+        if any(row["prompt_id"] == last for row in read_rows_of(path)):
+            path.unlink()
+    result = run_cli("collect", str(recipe), "--out", str(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp", *ALLOW)
+    assert result.returncode == 0, result.stderr
+    assert comparable(read_rows(tmp_path / "trajectories")) == comparable(rows)
+
+
+def read_rows_of(path: Path) -> list[Row]:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def logged(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with ten prompts whose second round is better: a random language model rarely gets there."""
+    folder = tmp_path_factory.mktemp("logged")
+    store = TrajectoryStore(folder / "trajectories", ["a", "b"])
+    identity = load_recipe(recipe).row_hash()
+    for number in range(10):
+        base = {"source_prompt": f"ball {number}", "recipe_hash": identity}
+        store.append([
+            make_row(f"{number:016x}", 0, 0.1, 0.1, **base),
+            make_row(f"{number:016x}", 1, 0.9, 0.9, **{**base, "prompt": f"a red ball rolls {number}"}),
+        ])  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(logged: Path, recipe: Path) -> Path:
+    assert main(["finetune", str(recipe), "--out", str(logged), *ALLOW]) == 0
+    return logged
+
+
+def val_losses(folder: Path) -> list[tuple[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return [(row["epoch"], row["val_loss"]) for row in csv.DictReader(file) if row["val_loss"]]
+
+
+def test_finetune_writes_a_refiner_that_learned(trained: Path) -> None:
+    folder = trained / "refiner"
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md", "refiner.yaml"} <= {p.name for p in folder.iterdir()}
+    card = (folder / "README.md").read_text()
+    assert "10 pairs from 10 prompts" in card
+    with (trained / "metrics.csv").open() as file:
+        losses = [float(row["train_loss_epoch"]) for row in csv.DictReader(file) if row["train_loss_epoch"]]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+    assert list((trained / "logs").rglob("events.out.tfevents*"))
+
+
+def test_finetune_resumes_exactly(trained: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(trained / "trajectories", tmp_path / "trajectories")
+
+    def stop(self: RefinerModule) -> None:
+        if self.current_epoch == 1:
+            raise SystemError("pulled the plug")
+
+    monkeypatch.setattr(RefinerModule, "on_train_epoch_start", stop, raising=False)
+    with pytest.raises(SystemError, match="plug"):
+        main(["finetune", str(recipe), "--out", str(tmp_path), *ALLOW])
+    monkeypatch.undo()
+    assert not (tmp_path / "refiner").exists()
+    assert main(["finetune", str(recipe), "--out", str(tmp_path), "--allow_package", "[tests]"]) == 0
+    assert val_losses(tmp_path) == val_losses(trained)
+    whole, resumed = (load_file(folder / "refiner/adapter_model.safetensors") for folder in (trained, tmp_path))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_finetune_without_trajectories_says_what_to_do(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finetune", str(recipe), "--out", str(tmp_path), *ALLOW]) == 2
+    assert "run `collect`" in capsys.readouterr().err
+
+
+def test_finetune_from_a_csv(recipe: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("prompt,completion\n" + "".join(f"ball {i},a red ball {i}\n" for i in range(6)))
+    out = tmp_path / "run"
+    assert main(["finetune", str(recipe), "--out", str(out), "--pairs", str(pairs), "--stage3.epochs", "1", *ALLOW]) == 0
+    assert "from a CSV" in (out / "refiner/README.md").read_text()
+
+
+def test_evaluate_compares_all_arms_and_resumes(trained: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(recipe), "--out", str(trained), *ALLOW]) == 0
+    results = json.loads((trained / "results.json").read_text())
+    assert set(results["arms"]) == {"raw", "sspo@3", "refiner", "refiner+sspo@3", "reference"}
+    assert results["arms"]["sspo@3"]["videos_per_prompt"] == 3
+    assert all(arm["n"] == 3 for arm in results["arms"].values())
+    assert "gap closure" in capsys.readouterr().out
+    parts = sorted((trained / "evaluation").rglob("*.parquet"))
+    assert main(["evaluate", str(recipe), "--out", str(trained), *ALLOW]) == 0
+    assert sorted((trained / "evaluation").rglob("*.parquet")) == parts
+
+
+def test_refine_one_prompt_and_a_file(trained: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                      capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    assert main(["refine", str(recipe), "a red ball", "--out", str(trained), *ALLOW]) == 0
+    assert capsys.readouterr().out.strip()
+    source, target = tmp_path / "in.txt", tmp_path / "out.csv"
+    source.write_text("a red ball\na blue box\n")
+    command = ["refine", str(recipe), "--input", str(source), "--output", str(target), "--out", str(trained), *ALLOW]
+    assert main(command) == 0
+    source.write_text("a red ball\na blue box\na third\n")
+    assert main(command) == 0
+    with target.open() as file:
+        assert [row["prompt"] for row in csv.DictReader(file)] == ["a red ball", "a blue box", "a third"]
+
+
+def test_report_shows_the_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(trained)]) == 0
+    assert (trained / "report/index.html").read_text().count("<article") == 20
+
+
+def test_damaged_part_stops_with_one_sentence(run: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(run / "trajectories", tmp_path / "trajectories")
+    part = next((tmp_path / "trajectories").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:100])
+    assert main(["collect", str(recipe), "--out", str(tmp_path), *ALLOW]) == 1
+    error = capsys.readouterr().err
+    assert part.name in error
+    assert "Move it away" in error
+    part.unlink()
+    assert main(["collect", str(recipe), "--out", str(tmp_path), *ALLOW]) == 0
+    assert comparable(read_rows(tmp_path / "trajectories")) == comparable(read_rows(run / "trajectories"))
