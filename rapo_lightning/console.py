@@ -6,8 +6,6 @@ import logging
 import os
 import warnings
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-
 _NOISE = (
     # Known, meant, and of no use to a user of the commands.
     ".*does not have many workers.*",
@@ -21,10 +19,12 @@ _NOISE = (
 )
 
 
-@rank_zero_only
 def say(text: str) -> None:
     """Prints a line, once in a distributed run."""
-    print(text, flush=True)
+    # Imported late: commands that load nothing should not wait for torch.
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    rank_zero_only(print)(text, flush=True)
 
 
 def quiet() -> None:

@@ -13,14 +13,14 @@ from typing import Any, Literal, TypedDict
 
 
 class Component(TypedDict, total=False):
-    """A class named in a recipe, with the arguments of its constructor."""
+    """A class named in a recipe, with the arguments of its constructor; empty where none is named.
+
+    The default must stay empty: jsonargparse imports the class when one `class_path` replaces another, which would
+    happen before the allowlist is looked at.
+    """
 
     class_path: str
     init_args: dict[str, Any]
-
-
-def _nothing() -> Component:
-    return Component(class_path="", init_args={})
 
 
 @dataclass
@@ -204,7 +204,7 @@ class Evaluation:
         default_factory=lambda: ["raw", "sspo", "refiner", "refiner+sspo", "reference"]  # type: ignore[arg-type]
     )
     """Arms; `sspo` is the best of `stage2.rounds` rounds, `reference` needs a `reference` column."""
-    metric: Component = field(default_factory=_nothing)
+    metric: Component = field(default_factory=Component)
     """The verifier whose score is reported; better not one that the loop listened to."""
     limit: int = 0
     """Number of prompts, from the start of the file; 0 takes all."""
@@ -224,13 +224,13 @@ class Recipe:
     """Prompts to collect on: txt (one a line), csv or parquet (columns `prompt`, optional `phys_law`, `reference`)."""
     limit: int = 0
     """Number of prompts, from the start of the file; 0 takes all."""
-    video_model: Component = field(default_factory=_nothing)
+    video_model: Component = field(default_factory=Component)
     """The text-to-video model."""
-    language_model: Component = field(default_factory=_nothing)
+    language_model: Component = field(default_factory=Component)
     """The language model that checks, rewrites and, with an adapter, refines."""
-    vision_language_model: Component = field(default_factory=_nothing)
+    vision_language_model: Component = field(default_factory=Component)
     """The vision-language model; empty where verifiers write the critique."""
-    embedder: Component = field(default_factory=_nothing)
+    embedder: Component = field(default_factory=Component)
     """The sentence embedder."""
     residency: Literal["resident", "swap"] = "resident"
     """`resident` keeps all models on the device, `swap` only the one in use, moved once per phase and batch."""
@@ -252,7 +252,8 @@ class Recipe:
         for name in ("batch_size", "save_videos"):
             del stage2[name]
         models = [self.video_model, self.language_model, self.vision_language_model, self.embedder]
-        parts = [[strip_layout(model) for model in models], strip_layout(stage2), self.seed]
+        named = [{"class_path": m.get("class_path", ""), "init_args": m.get("init_args", {})} for m in models]
+        parts = [strip_layout(named), strip_layout(stage2), self.seed]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -101,7 +101,11 @@ def tiny_recipe(folder: Path, language_model: Path, **changes: Any) -> Path:
 
 def run_cli(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs a command in a process of its own, from the checkout's root."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), options.pop("path", "")]),
+        "HF_HUB_OFFLINE": "1",
+    }
     return subprocess.run(
         [sys.executable, "-m", "rapo_lightning", *arguments],
         cwd=options.pop("cwd", ROOT), env=environment, capture_output=True, text=True, timeout=500, **options,

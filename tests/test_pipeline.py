@@ -67,7 +67,14 @@ def test_collecting_again_does_nothing(run: Path, recipe: Path, capsys: pytest.C
 
 
 def test_batch_size_does_not_change_rows(run: Path, recipe: Path, tmp_path: Path) -> None:
-    options = ["--stage2.batch_size", "5", "--language_model.init_args.batch_size", "7", "--stage2.save_videos", "false"]
+    options = [
+        "--stage2.batch_size",
+        "5",
+        "--language_model.init_args.batch_size",
+        "7",
+        "--stage2.save_videos",
+        "false",
+    ]
     assert main(["collect", str(recipe), "--out", str(tmp_path), *options, *ALLOW]) == 0
     found = comparable(read_rows(tmp_path / "trajectories"))
     expected = comparable(read_rows(run / "trajectories"))
@@ -90,7 +97,9 @@ def test_kill_in_the_middle_and_resume_gives_the_same_rows(run: Path, recipe: Pa
 
 
 def test_two_processes_give_the_same_rows(run: Path, recipe: Path, tmp_path: Path) -> None:
-    result = run_cli("collect", str(recipe), "--out", str(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp", *ALLOW)
+    result = run_cli(
+        "collect", str(recipe), "--out", str(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp", *ALLOW
+    )
     assert result.returncode == 0, result.stderr
     assert comparable(read_rows(tmp_path / "trajectories")) == comparable(read_rows(run / "trajectories"))
     assert result.stdout.count("6 prompts, 0 already complete") == 1
@@ -103,7 +112,9 @@ def test_two_processes_resume_with_one_prompt_left(run: Path, recipe: Path, tmp_
     for path in (tmp_path / "trajectories").iterdir():
         if any(row["prompt_id"] == last for row in read_rows_of(path)):
             path.unlink()
-    result = run_cli("collect", str(recipe), "--out", str(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp", *ALLOW)
+    result = run_cli(
+        "collect", str(recipe), "--out", str(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp", *ALLOW
+    )
     assert result.returncode == 0, result.stderr
     assert comparable(read_rows(tmp_path / "trajectories")) == comparable(rows)
 
@@ -142,7 +153,9 @@ def val_losses(folder: Path) -> list[tuple[str, str]]:
 
 def test_finetune_writes_a_refiner_that_learned(trained: Path) -> None:
     folder = trained / "refiner"
-    assert {"adapter_config.json", "adapter_model.safetensors", "README.md", "refiner.yaml"} <= {p.name for p in folder.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md", "refiner.yaml"} <= {
+        p.name for p in folder.iterdir()
+    }
     card = (folder / "README.md").read_text()
     assert "10 pairs from 10 prompts" in card
     with (trained / "metrics.csv").open() as file:
@@ -170,7 +183,9 @@ def test_finetune_resumes_exactly(trained: Path, recipe: Path, tmp_path: Path, m
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_finetune_without_trajectories_says_what_to_do(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_finetune_without_trajectories_says_what_to_do(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["finetune", str(recipe), "--out", str(tmp_path), *ALLOW]) == 2
     assert "run `collect`" in capsys.readouterr().err
 
@@ -179,11 +194,15 @@ def test_finetune_from_a_csv(recipe: Path, tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("prompt,completion\n" + "".join(f"ball {i},a red ball {i}\n" for i in range(6)))
     out = tmp_path / "run"
-    assert main(["finetune", str(recipe), "--out", str(out), "--pairs", str(pairs), "--stage3.epochs", "1", *ALLOW]) == 0
+    assert (
+        main(["finetune", str(recipe), "--out", str(out), "--pairs", str(pairs), "--stage3.epochs", "1", *ALLOW]) == 0
+    )
     assert "from a CSV" in (out / "refiner/README.md").read_text()
 
 
-def test_evaluate_compares_all_arms_and_resumes(trained: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_compares_all_arms_and_resumes(
+    trained: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["evaluate", str(recipe), "--out", str(trained), *ALLOW]) == 0
     results = json.loads((trained / "results.json").read_text())
     assert set(results["arms"]) == {"raw", "sspo@3", "refiner", "refiner+sspo@3", "reference"}
@@ -214,7 +233,9 @@ def test_report_shows_the_run(trained: Path, capsys: pytest.CaptureFixture[str])
     assert (trained / "report/index.html").read_text().count("<article") == 20
 
 
-def test_damaged_part_stops_with_one_sentence(run: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_part_stops_with_one_sentence(
+    run: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(run / "trajectories", tmp_path / "trajectories")
     part = next((tmp_path / "trajectories").glob("*.parquet"))
     part.write_bytes(part.read_bytes()[:100])

@@ -11,7 +11,9 @@ from rapo_lightning.errors import RunError
 from rapo_lightning.trajectory import Row, TrajectoryStore, average_ranks, best_round, by_prompt, mean_score, read_rows
 
 
-def make_row(prompt_id: str = "p", round_: int = 0, a: float | None = 0.5, b: float | None = 0.5, **more: object) -> Row:
+def make_row(
+    prompt_id: str = "p", round_: int = 0, a: float | None = 0.5, b: float | None = 0.5, **more: object
+) -> Row:
     row: Row = {
         "prompt_id": prompt_id, "source_prompt": "a ball", "phys_law": "", "round": round_, "prompt": f"ball {round_}",
         "seed": 1, "video": "", "score_a": a, "score_b": b, "critique": "", "physics": "", "flow": [[0.0, 1.0]],
@@ -35,7 +37,16 @@ def test_rows_come_back_and_load_with_plain_datasets(tmp_path: Path) -> None:
 
 def test_columns_stand_in_the_documented_order(tmp_path: Path) -> None:
     columns = list(TrajectoryStore(tmp_path, ["a"]).features)
-    assert columns[:8] == ["schema_version", "prompt_id", "source_prompt", "phys_law", "round", "prompt", "seed", "video"]
+    assert columns[:8] == [
+        "schema_version",
+        "prompt_id",
+        "source_prompt",
+        "phys_law",
+        "round",
+        "prompt",
+        "seed",
+        "video",
+    ]
     assert columns[8:10] == ["score_a", "critique"]
 
 

@@ -124,7 +124,7 @@ def evaluate(recipe: Recipe, recipe_yaml: str, out: str) -> dict[str, object]:
     folder = run_folder(recipe, out)
     needs_refiner = any("refiner" in arm for arm in recipe.evaluation.arms)
     refiner = (
-        open_refiner(recipe, folder, int(recipe.language_model["init_args"].get("batch_size", 16)))
+        open_refiner(recipe, folder, int(recipe.language_model.get("init_args", {}).get("batch_size", 16)))
         if needs_refiner
         else None
     )

@@ -23,9 +23,11 @@ def open_refiner(recipe: Recipe, folder: Path, batch_size: int = 16) -> Refiner:
     Raises:
         UserError: If there is neither, or it belongs to another base model.
     """
-    base = str(recipe.language_model["init_args"].get("checkpoint", ""))
+    base = str(recipe.language_model.get("init_args", {}).get("checkpoint", ""))
     own = folder / "refiner"
-    shipped = Path("ckpt") / str(recipe.video_model["init_args"].get("checkpoint", "")).split("/")[0] / "refiner"
+    shipped = (
+        Path("ckpt") / str(recipe.video_model.get("init_args", {}).get("checkpoint", "")).split("/")[0] / "refiner"
+    )
     return Refiner.from_pretrained(own if own.is_dir() or not _exists(shipped) else shipped, base, batch_size)
 
 

@@ -69,11 +69,11 @@ def write_card(folder: Path, recipe: Recipe, base: str, summary: TrainingSummary
     stage3 = recipe.stage3
     text = _CARD.format(
         base=base,
-        video_model=recipe.video_model["init_args"].get("checkpoint", recipe.video_model["class_path"]),
+        video_model=recipe.video_model.get("init_args", {}).get("checkpoint", "another video model"),
         folder=f"runs/{recipe.name}/refiner",
         example=summary.example.replace('"', "'"),
         report=summary.report or f"{summary.pairs} pairs from a CSV",
-        verifiers=", ".join(item["class_path"] for item in recipe.stage2.verifiers) or "none",
+        verifiers=", ".join(item.get("class_path", "") for item in recipe.stage2.verifiers) or "none",
         objective=stage3.objective,
         epochs=stage3.epochs,
         batch=stage3.optimizer.batch_size,

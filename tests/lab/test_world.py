@@ -54,7 +54,13 @@ def test_synonyms_do_not_occur_in_captions() -> None:
     rng = np.random.default_rng(0)
     captions = " ".join(caption(sample_scene(rng), rng) for _ in range(3000)).lower()
     plain = {*world.COLOURS, *world.SHAPES}
-    for words in (lexicon.COLOUR_WORDS, lexicon.SHAPE_WORDS, lexicon.SIZE_WORDS, lexicon.MOTION_WORDS, lexicon.BACKGROUND_WORDS):
+    for words in (
+        lexicon.COLOUR_WORDS,
+        lexicon.SHAPE_WORDS,
+        lexicon.SIZE_WORDS,
+        lexicon.MOTION_WORDS,
+        lexicon.BACKGROUND_WORDS,
+    ):
         for train, heldout in words.values():
             for phrase in (*train, *heldout):
                 text = phrase.replace("{d}", "").strip()

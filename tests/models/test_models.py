@@ -11,7 +11,14 @@ from rapo_lightning.models import DiffusersVideoModel, Residency, TransformersLa
 from rapo_lightning.models.sampling import SeededGumbel, row_uniform
 from rapo_lightning.recipe import Sampling
 
-CALL = {"height": 64, "width": 64, "num_frames": 5, "num_inference_steps": 1, "guidance_scale": 1.0, "max_sequence_length": 64}
+CALL = {
+    "height": 64,
+    "width": 64,
+    "num_frames": 5,
+    "num_inference_steps": 1,
+    "guidance_scale": 1.0,
+    "max_sequence_length": 64,
+}
 
 
 def chat(text: str) -> list[dict[str, str]]:
@@ -38,7 +45,9 @@ def test_row_numbers_are_uniform_and_depend_on_each_part() -> None:
 def test_answers_do_not_depend_on_the_batch(language_model: Path) -> None:
     conversations = [chat("a ball"), chat("a much longer request with many words"), chat("x")]
     sampling = Sampling(temperature=1.0, max_new_tokens=12)
-    together = TransformersLanguageModel(str(language_model), "float32", 6).complete(conversations, [1, 2, 3], sampling, 2)
+    together = TransformersLanguageModel(str(language_model), "float32", 6).complete(
+        conversations, [1, 2, 3], sampling, 2
+    )
     alone = TransformersLanguageModel(str(language_model), "float32", 1)
     for conversation, seed, answers in zip(conversations, [1, 2, 3], together, strict=True):
         assert alone.complete([conversation], [seed], sampling, 2) == [answers]

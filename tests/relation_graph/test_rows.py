@@ -10,7 +10,10 @@ from relation_graph import RowReport, parse_cell, read_rows
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [
-        ("['standing in a parking lot', 'talking to each other']", ("standing in a parking lot", "talking to each other")),
+        (
+            "['standing in a parking lot', 'talking to each other']",
+            ("standing in a parking lot", "talking to each other"),
+        ),
         ('["at dusk"]', ("at dusk",)),
         ("['']", ()),
         ("[]", ()),
@@ -33,7 +36,7 @@ def test_bad_rows_are_counted_with_line_numbers(tmp_path: Path) -> None:
     path.write_text(
         "Input,verb_obj_word,scenario_word,place\n"
         "one,\"['walking']\",\"['at dusk']\",park\n"
-        "two,\"['walking\",[],park\n"
+        'two,"[\'walking",[],park\n'
         "three,[],[],\n"
     )
     report = RowReport()

@@ -65,7 +65,9 @@ def view(source: str, prompt: str) -> View:
 
 
 def test_text_fidelity_is_a_floor() -> None:
-    same, other = TextFidelity(0.5).judge([view("a red ball", "a red ball"), view("a red ball", "blue cats run")], WordEmbedder())
+    same, other = TextFidelity(0.5).judge(
+        [view("a red ball", "a red ball"), view("a red ball", "blue cats run")], WordEmbedder()
+    )
     assert same.score == 1.0
     assert other.score < 0.5
     assert TemporalCoherence().judge([view("a", "b")], WordEmbedder())[0].score == 1.0
@@ -73,14 +75,21 @@ def test_text_fidelity_is_a_floor() -> None:
 
 @pytest.mark.parametrize(
     ("text", "limit", "expected"),
-    [("One two. Three four.", 10, "One two. Three four."), ("One two. Three four.", 3, "One two."), ("a b c d", 2, "a b")],
+    [
+        ("One two. Three four.", 10, "One two. Three four."),
+        ("One two. Three four.", 3, "One two."),
+        ("a b c d", 2, "a b"),
+    ],
 )
 def test_long_rewrites_end_at_a_sentence(text: str, limit: int, expected: str) -> None:
     assert shorten(text, limit) == expected
 
 
 def test_problems_are_collected_over_rounds_once() -> None:
-    rounds = [make_row(round_=0, critique="A is wrong. B is wrong."), make_row(round_=1, critique="B is wrong. C is wrong.")]
+    rounds = [
+        make_row(round_=0, critique="A is wrong. B is wrong."),
+        make_row(round_=1, critique="B is wrong. C is wrong."),
+    ]
     assert known_problems(rounds) == "B is wrong. C is wrong. A is wrong."
 
 
@@ -122,7 +131,9 @@ def test_nearest_example_comes_last_and_style_counts_words() -> None:
     assert ExamplePool([]).style("anything") == 1.0
 
 
-@pytest.mark.parametrize(("content", "message"), [("prompt,caption\na,b\n", "need the columns"), ("prompt,critique,caption\n", "no row")])
+@pytest.mark.parametrize(
+    ("content", "message"), [("prompt,caption\na,b\n", "need the columns"), ("prompt,critique,caption\n", "no row")]
+)
 def test_bad_examples_are_named(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "e.csv"
     path.write_text(content)

@@ -50,7 +50,9 @@ def test_no_prompt_is_on_both_sides() -> None:
     assert len(one) + len(none) == 1
 
 
-@pytest.mark.parametrize(("content", "message"), [("a,b\n", "needs the columns"), ("prompt,completion\nx,\n", "no complete row")])
+@pytest.mark.parametrize(
+    ("content", "message"), [("a,b\n", "needs the columns"), ("prompt,completion\nx,\n", "no complete row")]
+)
 def test_bad_pairs_csv_is_named(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "p.csv"
     path.write_text(content)
