@@ -30,6 +30,10 @@ def say(text: str) -> None:
 def quiet() -> None:
     """Silences what libraries say of themselves at every start; warnings of substance stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for pattern in _NOISE:
         warnings.filterwarnings("ignore", message=pattern)
+
+
+def quiet_trainer() -> None:
+    """Silences the Trainer's lines on devices it does not use; to be called after lightning is imported."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

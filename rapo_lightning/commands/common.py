@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..checkpoints import ensure
+from ..console import quiet_trainer
 from ..errors import RunError, UserError
 from ..recipe import Recipe, TrainerOptions
 
@@ -96,6 +97,7 @@ def device_count(options: TrainerOptions) -> int:
 
 def trainer_arguments(options: TrainerOptions) -> dict[str, Any]:
     """Arguments of `lightning.Trainer` that all stages share."""
+    quiet_trainer()
     many = device_count(options) * options.num_nodes > 1
     strategy: Any = options.strategy
     if many and strategy in ("auto", "ddp"):

@@ -120,7 +120,7 @@ def _best(trainer: lightning.Trainer, checkpoints: Path) -> tuple[str, float, in
     assert isinstance(callback, ModelCheckpoint)
     # By name, not by the path the callback remembers: a run folder may be moved between two starts.
     path = str(checkpoints / "best.ckpt")
-    epoch = int(torch.load(path, map_location="cpu", weights_only=False)["epoch"]) + 1
+    epoch = int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
     value = callback.best_model_score
     return path, float(value) if value is not None and callback.monitor else math.nan, epoch
 
@@ -170,10 +170,10 @@ def finetune(recipe: Recipe, recipe_yaml: str, out: str, pairs_csv: str = "") ->
     trainer = _trainer(recipe, folder, checkpoints, bool(data.validation))
     last = checkpoints / "last.ckpt"
     say(f"{len(data.training)} training and {len(data.validation)} validation pairs, {precision}")
-    trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=False)
+    trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None)
     if trainer.is_global_zero:
         path, val_loss, epoch = _best(trainer, checkpoints)
-        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=False)["state_dict"])
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
         example = training[0].prompt[-1]["content"]
         summary = TrainingSummary(report, len(data.training), len(data.validation), val_loss, epoch, example)
         _export(module, recipe, folder, base, summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from tqdm import tqdm
 from ..errors import RunError, UserError
 from ..prompts import read_prompts
 from ..recipe import Recipe
+from ..resources import find
 from ..stage3.refiner import Refiner
 from .common import fetch_models
 
@@ -28,13 +30,10 @@ def open_refiner(recipe: Recipe, folder: Path, batch_size: int = 16) -> Refiner:
     shipped = (
         Path("ckpt") / str(recipe.video_model.get("init_args", {}).get("checkpoint", "")).split("/")[0] / "refiner"
     )
-    return Refiner.from_pretrained(own if own.is_dir() or not _exists(shipped) else shipped, base, batch_size)
-
-
-def _exists(path: Path) -> bool:
-    from ..resources import find
-
-    return find(path) is not None
+    if own.is_dir() or find(shipped) is None:
+        return Refiner.from_pretrained(own, base, batch_size)
+    print(f"{folder} has no refiner of its own: the shipped {shipped} is used.", file=sys.stderr)
+    return Refiner.from_pretrained(shipped, base, batch_size)
 
 
 def refine(recipe: Recipe, out: str, prompt: str, source: str, target: str) -> None:
@@ -57,7 +56,7 @@ def refine(recipe: Recipe, out: str, prompt: str, source: str, target: str) -> N
     try:
         with path.open("a", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            if not done:
+            if file.tell() == 0:
                 writer.writerow(["prompt", "refined"])
             for begin in tqdm(range(0, len(left), _BATCH), desc="refine", unit="batch"):
                 texts = left[begin : begin + _BATCH]

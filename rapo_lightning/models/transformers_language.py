@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedTokenizerBase
 
 from ..checkpoints import locate
 from ..ids import derived_seed
@@ -61,19 +62,17 @@ class TransformersLanguageModel:
     ) -> list[list[str]]:
         """`count` answers per conversation; see `protocols.LanguageModel`."""
         self.load()
-        rows = [
-            (text, derived_seed(seed, number))
-            for text, seed in zip(self._render(conversations), seeds, strict=True)
-            for number in range(count)
-        ]
-        # Rows of like length share a batch: less padding, and the result does not depend on the grouping.
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]))
-        answers = [""] * len(rows)
-        for begin in range(0, len(order), self.batch_size):
-            chosen = order[begin : begin + self.batch_size]
-            for index, answer in zip(chosen, self._generate([rows[i] for i in chosen], sampling), strict=True):
-                answers[index] = answer
-        return [answers[begin : begin + count] for begin in range(0, len(rows), count)]
+        texts = self._render(conversations)
+        # Conversations of like length share a batch: less padding, and the result does not depend on the grouping.
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        answers: list[list[str]] = [[] for _ in texts]
+        per_batch = max(1, self.batch_size // count)
+        for begin in range(0, len(order), per_batch):
+            chosen = order[begin : begin + per_batch]
+            found = self._generate([texts[i] for i in chosen], [seeds[i] for i in chosen], sampling, count)
+            for index, group in zip(chosen, found, strict=True):
+                answers[index] = group
+        return answers
 
     def _render(self, conversations: Sequence[Messages]) -> list[str]:
         return [
@@ -82,22 +81,37 @@ class TransformersLanguageModel:
         ]
 
     @torch.inference_mode()
-    def _generate(self, rows: Sequence[tuple[str, int]], sampling: Sampling) -> list[str]:
+    def _generate(self, texts: list[str], seeds: list[int], sampling: Sampling, count: int) -> list[list[str]]:
         device = self.model.device
-        inputs = self.tokenizer(
-            [text for text, _ in rows], return_tensors="pt", padding=True, add_special_tokens=False
-        ).to(device)
-        length = inputs["input_ids"].shape[1]
-        seeds = torch.tensor([seed for _, seed in rows], device=device)
+        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(device)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        row_seeds = [derived_seed(seed, number) for seed in seeds for number in range(count)]
         output = self.model.generate(
-            **inputs,
+            input_ids=ids.repeat_interleave(count, 0),
+            attention_mask=mask.repeat_interleave(count, 0),
+            past_key_values=self._prefill(ids, mask, count),
             do_sample=False,
             max_new_tokens=sampling.max_new_tokens,
-            logits_processor=processors(sampling, seeds, length),
+            logits_processor=processors(sampling, torch.tensor(row_seeds, device=device), ids.shape[1]),
             pad_token_id=self.tokenizer.pad_token_id,
         )
-        texts: list[str] = self.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        decoded = self.tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+        cleaned = [text.strip() for text in decoded]
+        return [cleaned[begin : begin + count] for begin in range(0, len(cleaned), count)]
+
+    def _prefill(self, ids: Tensor, mask: Tensor, count: int) -> DynamicCache:
+        """Reads each conversation once and lets its `count` answers share it; the last token is left to `generate`."""
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        cache = self.model(
+            input_ids=ids[:, :-1],
+            attention_mask=mask[:, :-1],
+            position_ids=positions[:, :-1],
+            use_cache=True,
+            logits_to_keep=1,
+        ).past_key_values
+        if count > 1:
+            cache.batch_repeat_interleave(count)
+        return cache
 
 
 def load_causal_model(

@@ -102,7 +102,7 @@ def test_checkpoint_holds_the_adapter_and_refuses_another(language_model: Path) 
     first.load_state_dict(changed)
     assert all(torch.equal(first.state_dict()[name], changed[name]) for name in changed)
     with pytest.raises(RunError, match="belongs to another adapter"):
-        first.load_state_dict({name: value for name, value in list(state.items())[1:]})
+        first.load_state_dict(dict(list(state.items())[1:]))
 
 
 def test_refiner_folder_that_is_none_is_named(tmp_path: Path) -> None:
