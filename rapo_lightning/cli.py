@@ -224,7 +224,11 @@ def _run_recipe_command(name: str, rest: list[str]) -> None:
         raise UserError(" ".join(str(error).split())) from error
     components.ALLOWED_PACKAGES.extend(plain.allow_package)
     console.quiet()
-    command.run(Recipe(**fields), dumped, plain)
+    try:
+        command.run(Recipe(**fields), dumped, plain)
+    except SystemExit as end:
+        # Lightning answers Ctrl-C by ending the process; `main` says how to go on.
+        raise KeyboardInterrupt from end
 
 
 def _run_report(rest: list[str]) -> None:

@@ -31,6 +31,10 @@ def fails(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -
         (["collect", "lab", "--prompts", "none.txt"], "Got 'none.txt'"),
         (["collect", "lab", "--video_model.init_args.pipeline", "Nope", "--limit", "1"], "Got 'Nope'"),
         (["collect", "lab", "--video_model.init_args.batch", "1"], "batch"),
+        (
+            ["finetune", "lab", "--language_model.init_args.checkpoint", "runs/none", "--pairs", "PAIRS"],
+            "Got 'runs/none'",
+        ),
         (["evaluate", "lab", "--prompts", "none.txt"], "`evaluation.prompts`"),
         (["refine", "lab"], "one prompt or `--input FILE`"),
         (["report", "runs/none"], "needs a run folder"),
@@ -39,8 +43,14 @@ def fails(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_two(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "PAIRS").write_text("prompt,completion\na,b\n")
     assert message in fails(arguments, 2, capsys)
 
 

@@ -178,9 +178,21 @@ def test_finetune_resumes_exactly(trained: Path, recipe: Path, tmp_path: Path, m
     monkeypatch.undo()
     assert not (tmp_path / "refiner").exists()
     assert main(["finetune", str(recipe), "--out", str(tmp_path), "--allow_package", "[tests]"]) == 0
+    assert len(val_losses(trained)) == 3
     assert val_losses(tmp_path) == val_losses(trained)
     whole, resumed = (load_file(folder / "refiner/adapter_model.safetensors") for folder in (trained, tmp_path))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_two_processes_train_one_refiner(trained: Path, recipe: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "trajectories", tmp_path / "trajectories")
+    command = ["finetune", str(recipe), "--out", str(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    result = run_cli(*command, *ALLOW)
+    assert result.returncode == 0, result.stderr
+    alone, together = (float(val_losses(folder)[-1][1]) for folder in (trained, tmp_path))
+    # Other micro-batches share a step and each rank draws its own dropout: near, not equal.
+    assert together == pytest.approx(alone, rel=0.05)
+    assert (tmp_path / "refiner/adapter_model.safetensors").is_file()
 
 
 def test_finetune_without_trajectories_says_what_to_do(

@@ -13,7 +13,7 @@ import yaml
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from ..checkpoints import ensure
+from ..checkpoints import ensure, entries, locate
 from ..console import quiet_trainer
 from ..errors import RunError, UserError
 from ..recipe import Recipe, TrainerOptions
@@ -80,8 +80,16 @@ def checkpoint_names(recipe: Recipe) -> list[str]:
 
 
 def fetch_models(recipe: Recipe) -> None:
-    """Fetches what the recipe names and the manifest knows."""
-    ensure(checkpoint_names(recipe))
+    """Fetches what the recipe names and the manifest knows.
+
+    Raises:
+        UserError: If a checkpoint is neither known, nor a folder, nor a hub id.
+    """
+    names = checkpoint_names(recipe)
+    for name in names:
+        if name not in entries():
+            locate(name)
+    ensure(names)
 
 
 def device_count(options: TrainerOptions) -> int:

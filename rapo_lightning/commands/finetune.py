@@ -133,14 +133,16 @@ def _log_folders(folder: Path, training: str) -> list[Path]:
 
 def _write_metrics(folder: Path, training: str) -> None:
     """Joins the logs of all starts into `metrics.csv`; a step that was repeated after a kill counts once."""
-    rows: dict[tuple[str, str, bool], dict[str, str]] = {}
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
     columns: dict[str, None] = {}
     for logs in _log_folders(folder, training):
         if (logs / "metrics.csv").is_file():
             with (logs / "metrics.csv").open(newline="") as file:
                 for row in csv.DictReader(file):
                     columns.update(dict.fromkeys(row))
-                    rows[row["epoch"], row["step"], bool(row.get("train_loss_step"))] = row
+                    # A step has up to three lines: its loss, the validation's, the epoch's.
+                    filled = sorted(name for name, value in row.items() if value)
+                    rows[row["epoch"], row["step"], *filled] = row
     with (folder / "metrics.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(columns), restval="")
         writer.writeheader()

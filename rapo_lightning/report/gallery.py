@@ -77,16 +77,19 @@ def write_report(run: Path, limit: int = 200) -> Path:
     Raises:
         UserError: If the run has no trajectories.
     """
-    groups = by_prompt(read_rows(run / "trajectories"))
+    rows = read_rows(run / "trajectories")
+    # A folder may hold the rows of several recipes; rounds of different recipes are no trajectory.
+    hashes = dict.fromkeys(row["recipe_hash"] for row in rows)
+    groups = [g for name in hashes for g in by_prompt(r for r in rows if r["recipe_hash"] == name).values()]
     if not groups:
         raise UserError(f"`report` needs a run folder with trajectories. Got {str(run)!r}; run `collect` first.")
     target = run / "report" / "index.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    shown = list(groups.values())[:limit]
+    shown = groups[:limit]
     sections = "".join(_trajectory(rounds, "..") for rounds in shown)
     page = Template((files(__package__) / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(run.resolve().name),
-        summary=f"{len(groups)} prompts, {sum(map(len, groups.values()))} videos; {len(shown)} prompts shown.",
+        summary=f"{len(groups)} prompts, {len(rows)} videos; {len(shown)} prompts shown.",
         results=_results(run / "results.json"),
         sections=sections,
     )
