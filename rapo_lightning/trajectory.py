@@ -143,6 +143,15 @@ def by_prompt(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return groups
 
 
+def unbroken(rounds: Sequence[Row]) -> list[Row]:
+    """The rounds of a prompt up to the first that is missing, as after a damaged part was moved away.
+
+    Args:
+        rounds: The rows of one prompt, in order.
+    """
+    return [row for index, row in enumerate(rounds) if row["round"] == index]
+
+
 def average_ranks(rounds: Sequence[Row]) -> list[float]:
     """Mean rank of each round of one prompt over the verifiers (RAPO++, section 4.1), 1 is best.
 

@@ -245,11 +245,13 @@ def test_report_shows_the_run(trained: Path, capsys: pytest.CaptureFixture[str])
     assert (trained / "report/index.html").read_text().count("<article") == 20
 
 
+@pytest.mark.parametrize("damaged_round", [0, 1, 2])
 def test_damaged_part_stops_with_one_sentence(
-    run: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    damaged_round: int, run: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(run / "trajectories", tmp_path / "trajectories")
-    part = next((tmp_path / "trajectories").glob("*.parquet"))
+    parts = (tmp_path / "trajectories").glob("*.parquet")
+    part = next(path for path in parts if read_rows_of(path)[0]["round"] == damaged_round)
     part.write_bytes(part.read_bytes()[:100])
     assert main(["collect", str(recipe), "--out", str(tmp_path), *ALLOW]) == 1
     error = capsys.readouterr().err

@@ -14,7 +14,7 @@ from ..recipe import Recipe
 from ..stage2.loop import LoopModels
 from ..stage2.module import SspoModule
 from ..stage2.videos import VideoWriter
-from ..trajectory import TrajectoryStore, by_prompt
+from ..trajectory import TrajectoryStore, by_prompt, unbroken
 from .common import fetch_models, predict_trainer, run_folder, save_recipe
 
 Starter = Callable[[Sequence[Prompt], Residency], dict[str, str]]
@@ -36,7 +36,7 @@ def run_loop(
         The store.
     """
     store = TrajectoryStore(folder / "trajectories", [verifier.name for verifier in models.verifiers])
-    history = by_prompt(store.rows(recipe.row_hash()))
+    history = {name: unbroken(rounds) for name, rounds in by_prompt(store.rows(recipe.row_hash())).items()}
     left = [prompt for prompt in prompts if len(history.get(prompt.id, [])) < recipe.stage2.rounds]
     say(f"{len(prompts)} prompts, {len(prompts) - len(left)} already complete in {folder}")
     if left:
