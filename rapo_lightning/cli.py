@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from . import __version__
 from .errors import UserError
 from .recipe import Recipe
+from .recipe_files import recipe_path, with_overrides
 from .resources import shipped_recipes
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -117,21 +117,6 @@ def _usage() -> str:
     return "\n".join(lines)
 
 
-def recipe_path(name: str) -> Path:
-    """Path of a recipe, given its path or the bare name of a shipped one.
-
-    Raises:
-        UserError: If there is none.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    shipped = shipped_recipes()
-    stem = Path(name).stem if name in (f"recipes/{Path(name).name}", Path(name).name) else name
-    if stem in shipped:
-        return shipped[stem]
-    raise UserError(f"A recipe is a YAML file or one of {', '.join(shipped)}. Got {name!r}, which is neither.")
-
-
 def _parser(name: str, command: Command) -> ArgumentParser:
     parser = ArgumentParser(
         prog=f"rapo-lightning {name}",
@@ -157,7 +142,7 @@ def _arguments(name: str, command: Command, rest: list[str]) -> list[str]:
         rest = [item.replace("--prompts", "--evaluation.prompts", 1) if item.split("=")[0] == "--prompts" else item
                 for item in rest]  # fmt: skip
     if rest and not rest[0].startswith("-"):
-        return _with_overrides(recipe_path(rest[0]), rest[1:])
+        return with_overrides(recipe_path(rest[0]), rest[1:])
     if any(item in ("-h", "--help") for item in rest) or any(item.split("=")[0] == "--config" for item in rest):
         return rest
     if not command.default:
@@ -165,47 +150,7 @@ def _arguments(name: str, command: Command, rest: list[str]) -> list[str]:
             f"`{name}` needs a recipe: a YAML file or one of {', '.join(shipped_recipes())}. Got none; for example "
             f"`rapo-lightning {name} lab`."
         )
-    return _with_overrides(recipe_path(command.default), rest)
-
-
-def _with_overrides(path: Path, rest: list[str]) -> list[str]:
-    """Applies options such as `--video_model.init_args.fps 8` to the recipe's text.
-
-    The parser knows the fields of the recipe but not the constructors behind its components, which are imported later.
-    """
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"A recipe must be YAML in UTF-8. Got {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(loaded, dict):
-        raise UserError(f"A recipe must be a mapping of sections. Got {path}, which holds a {type(loaded).__name__}.")
-    kept: list[str] = []
-    words = iter(rest)
-    for word in words:
-        key, equals, value = word.removeprefix("--").partition("=")
-        if word.startswith("--") and ".init_args." in key:
-            place = loaded
-            *parents, last = key.split(".")
-            for name in parents:
-                place = place.setdefault(name, {})
-            place[last] = yaml.safe_load(value if equals else next(words, ""))
-        else:
-            kept.append(word)
-    return ["--config", yaml.safe_dump(loaded, sort_keys=False), *kept]
-
-
-def load_recipe(path: Path) -> Recipe:
-    """Reads a recipe from a file, as the commands do.
-
-    Raises:
-        UserError: If it is not well-formed.
-    """
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Recipe, nested_key=None)
-    try:
-        return Recipe(**dict(parser.instantiate_classes(parser.parse_path(path)).items()))
-    except (ArgumentError, TypeError, ValueError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+    return with_overrides(recipe_path(command.default), rest)
 
 
 def _run_recipe_command(name: str, rest: list[str]) -> None:

@@ -35,6 +35,7 @@ def fails(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -
             ["finetune", "lab", "--language_model.init_args.checkpoint", "runs/none", "--pairs", "PAIRS"],
             "Got 'runs/none'",
         ),
+        (["collect", "lab", "--stage2.verifiers.0.init_args.workers", "2"], "not items of a list"),
         (["evaluate", "lab", "--prompts", "none.txt"], "`evaluation.prompts`"),
         (["refine", "lab"], "one prompt or `--input FILE`"),
         (["report", "runs/none"], "needs a run folder"),

@@ -54,7 +54,7 @@ def test_identities_depend_on_content_alone() -> None:
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_shipped_recipes_are_well_formed(name: str) -> None:
     loaded = yaml.safe_load(shipped_recipes()[name].read_text())
-    from rapo_lightning.cli import load_recipe
+    from rapo_lightning.recipe_files import load_recipe
 
     recipe = load_recipe(shipped_recipes()[name])
     assert recipe.name == loaded["name"] == name
