@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from rapo_lightning.checkpoints import download as module
 from rapo_lightning.checkpoints import ensure, entries, fetch, locate, ready_folder, verify
 from rapo_lightning.checkpoints.download import download, index_url
 from rapo_lightning.checkpoints.manifest import Entry
@@ -111,4 +110,3 @@ def test_names_are_resolved_or_refused(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UserError, match="Got 'nothing'"):
         locate("nothing")
     ensure(["not-in-the-manifest"])
-    assert module.TIMEOUT.connect == 8.0

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .motion import bouncing_height
-from .world import DIRECTED_MOTIONS, FPS, GRAVITY, GROUND_Y, RESTITUTION, SINGLE_MOTIONS
+from .world import DIRECTED_MOTIONS, FPS, GRAVITY, RESTITUTION, SINGLE_MOTIONS
 
 Points = NDArray[np.float64]
 
@@ -161,8 +161,3 @@ def direction_of(centres: Points, law: str) -> str:
     if law not in DIRECTED_MOTIONS or len(x) < 2:
         return ""
     return "left_to_right" if x[-3:].mean() > x[:3].mean() else "right_to_left"
-
-
-def on_ground(centres: Points) -> bool:
-    """Whether a track stays in the lower part of the frame, where bodies stand."""
-    return bool(np.nanmin(centres[:, 1]) > GROUND_Y - 22)
