@@ -19,19 +19,25 @@ IGNORED = -100
 Tokens = dict[str, list[int]]
 
 
-def tokenize_pair(pair: SftPair, tokenizer: Any) -> Tokens:
-    """Token ids of a pair and its labels, which are `IGNORED` up to the completion.
+def tokenize_pairs(pairs: Sequence[SftPair], tokenizer: Any) -> list[Tokens]:
+    """Token ids of pairs and their labels, which are `IGNORED` up to the completion.
 
     Args:
-        pair: The pair.
-        tokenizer: A chat tokenizer.
+        pairs: The pairs.
+        tokenizer: A chat tokenizer; it gets all texts at once, which is many times faster than one by one.
     """
-    head = tokenizer.apply_chat_template(pair.prompt, tokenize=False, add_generation_prompt=True)
-    whole = tokenizer.apply_chat_template(pair.prompt + pair.completion, tokenize=False)
+    if not pairs:
+        return []
+    heads = [tokenizer.apply_chat_template(p.prompt, tokenize=False, add_generation_prompt=True) for p in pairs]
+    wholes = [tokenizer.apply_chat_template(p.prompt + p.completion, tokenize=False) for p in pairs]
     # The template's line break after the last turn is not part of the answer.
-    ids_head = tokenizer(head, add_special_tokens=False)["input_ids"]
-    ids_answer = tokenizer(whole[len(head) :].rstrip("\n"), add_special_tokens=False)["input_ids"]
-    return {"input_ids": ids_head + ids_answer, "labels": [IGNORED] * len(ids_head) + ids_answer}
+    answers = [whole[len(head) :].rstrip("\n") for head, whole in zip(heads, wholes, strict=True)]
+    ids_heads = tokenizer(heads, add_special_tokens=False)["input_ids"]
+    ids_answers = tokenizer(answers, add_special_tokens=False)["input_ids"]
+    return [
+        {"input_ids": head + answer, "labels": [IGNORED] * len(head) + answer}
+        for head, answer in zip(ids_heads, ids_answers, strict=True)
+    ]
 
 
 class PairDataModule(lightning.LightningDataModule):
@@ -65,8 +71,8 @@ class PairDataModule(lightning.LightningDataModule):
         super().__init__()
         self.batch_size, self.max_length, self.seed = batch_size, max_length, seed
         self.pad_id = tokenizer.pad_token_id
-        self.training = self._fitting([tokenize_pair(pair, tokenizer) for pair in training])
-        self.validation = self._fitting([tokenize_pair(pair, tokenizer) for pair in validation])
+        self.training = self._fitting(tokenize_pairs(training, tokenizer))
+        self.validation = self._fitting(tokenize_pairs(validation, tokenizer))
         if not self.training:
             raise UserError(
                 f"Fine-tuning needs at least one training pair. Got none of {len(training)} within "

@@ -11,6 +11,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypedDict
 
+from .resources import fingerprint
+
 
 class Component(TypedDict, total=False):
     """A class named in a recipe, with the arguments of its constructor; empty where none is named.
@@ -47,9 +49,70 @@ class Sampling:
 
 
 @dataclass
+class Stage1:
+    """Retrieval-augmented prompt optimization (RAPO); the graph is the top-level `graph`."""
+
+    place_num: int = 3
+    """Places retrieved per prompt (the authors' script)."""
+    verb_num: int = 5
+    """Modifiers of each kind taken from one place, the nearest (the authors' script draws that many at random)."""
+    topk_num: int = 5
+    """Modifiers of each kind kept per prompt, over all its places (the authors' script)."""
+    threshold: float = 0.6
+    """Least cosine of prompt and modifier for the modifier to be merged (the authors' script)."""
+    exclusive: str = ""
+    """Text file with groups of words that exclude each other (`red | blue | green`), by which contradictions are found
+    (ours); empty takes the shipped one."""
+    merge: Sampling = field(default_factory=lambda: Sampling(temperature=0.0, max_new_tokens=96))
+    """How the language model merges a modifier into the prompt (ours: greedy)."""
+    rewriter: str = ""
+    """Folder of the fine-tuned rewriter (sentence refactoring); empty leaves that branch out."""
+    carry_over: bool = True
+    """Whether words of the request that the rewriter was never trained on, and that its caption lacks, are put at the
+    caption's end (ours): what it does not know it can only guess."""
+    examples: str = ""
+    """CSV with the columns `prompt`, `critique`, `caption` whose rewrites the instruction branch shows (the authors show
+    nine fixed ones); empty shows none."""
+    examples_per_prompt: int = 5
+    """How many of the examples nearest to the prompt are shown (ours)."""
+    instruct: Sampling = field(default_factory=lambda: Sampling(temperature=0.0, max_new_tokens=96))
+    """How the frozen language model rewrites by instruction (ours: greedy)."""
+    instruct_words: int = 30
+    """Longest rewrite by instruction in words (the authors' script)."""
+    discriminator: str = ""
+    """Folder of the discriminator that chooses between the branches and the original; empty takes the first branch
+    there is, refactoring before instruction."""
+    faithfulness: float = 0.3
+    """Least cosine of request and branch for the branch to be chosen (ours)."""
+    extractor: Component = field(default_factory=Component)
+    """What reads places and modifiers off captions in `graph extract`."""
+    degrader: Component = field(default_factory=Component)
+    """What turns captions into requests in `pairs` (reverse construction)."""
+    captions: str = ""
+    """Training captions of the video model, a txt file with one a line, for `graph extract` and `pairs`."""
+    degradations: int = 3
+    """Requests made of each caption in `pairs` (ours; the paper has about 86,000 pairs and does not say)."""
+    batch_size: int = 256
+    """Prompts that go through stage 1 together."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        least = min(self.place_num, self.verb_num, self.topk_num, self.batch_size, self.instruct_words, self.degradations)
+        if least < 1 or not -1 <= self.threshold <= 1 or self.examples_per_prompt < 0:
+            raise ValueError(
+                "`stage1` needs place_num, verb_num, topk_num, batch_size, instruct_words and degradations >= 1, "
+                f"examples_per_prompt >= 0 and a threshold in -1..1. Got {self.place_num}, {self.verb_num}, "
+                f"{self.topk_num}, {self.batch_size}, {self.instruct_words}, {self.degradations}, "
+                f"{self.examples_per_prompt} and {self.threshold}."
+            )
+
+
+@dataclass
 class Stage2:
     """The closed loop, sample-specific prompt optimization (SSPO)."""
 
+    start: Literal["prompt", "stage1"] = "prompt"
+    """What round 0 is made from: the user's prompt, or what stage 1 makes of it (paper)."""
     rounds: int = 5
     """Videos per prompt, the first from the prompt as it came (paper: rounds 0 to 4)."""
     verifiers: list[Component] = field(default_factory=list)
@@ -200,10 +263,10 @@ class Evaluation:
 
     prompts: str = ""
     """Held-out prompts: txt, csv or parquet; the columns are those of the top-level `prompts`."""
-    arms: list[Literal["raw", "sspo", "refiner", "refiner+sspo", "reference"]] = field(
+    arms: list[Literal["raw", "stage1", "sspo", "refiner", "refiner+sspo", "reference"]] = field(
         default_factory=lambda: ["raw", "sspo", "refiner", "refiner+sspo", "reference"]  # type: ignore[arg-type]
     )
-    """Arms; `sspo` is the best of `stage2.rounds` rounds, `reference` needs a `reference` column."""
+    """Arms; `stage1` needs a `graph`, `sspo` is the best of `stage2.rounds` rounds, `reference` needs a `reference` column."""
     metric: Component = field(default_factory=Component)
     """The verifier whose score is reported; better not one that the loop listened to."""
     limit: int = 0
@@ -232,8 +295,12 @@ class Recipe:
     """The vision-language model; empty where verifiers write the critique."""
     embedder: Component = field(default_factory=Component)
     """The sentence embedder."""
+    graph: str = ""
+    """Folder of the relation graph of stage 1."""
     residency: Literal["resident", "swap"] = "resident"
     """`resident` keeps all models on the device, `swap` only the one in use, moved once per phase and batch."""
+    stage1: Stage1 = field(default_factory=Stage1)
+    """Retrieval, augmentation, rewriting and choice before the first video."""
     stage2: Stage2 = field(default_factory=Stage2)
     """The closed loop."""
     stage3: Stage3 = field(default_factory=Stage3)
@@ -246,15 +313,34 @@ class Recipe:
     def row_hash(self) -> str:
         """Hash of everything that can change a trajectory row, and of nothing else (16 hex digits).
 
-        Batch sizes, devices and whether videos are saved do not change a row.
+        Batch sizes, devices and whether videos are saved do not change a row; stage 1 does where the loop starts from it.
         """
         stage2 = asdict(self.stage2)
-        for name in ("batch_size", "save_videos"):
+        for name in ("batch_size", "save_videos", "start"):
             del stage2[name]
         models = [self.video_model, self.language_model, self.vision_language_model, self.embedder]
-        named = [{"class_path": m.get("class_path", ""), "init_args": m.get("init_args", {})} for m in models]
-        parts = [strip_layout(named), strip_layout(stage2), self.seed]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        parts = [strip_layout([_named(model) for model in models]), strip_layout(stage2), self.seed]
+        if self.stage2.start == "stage1":
+            parts.append(self.align_hash())
+        return _hash(parts)
+
+    def align_hash(self) -> str:
+        """Hash of everything that can change a row of stage 1, the contents of graph, rewriter and discriminator among
+        it (16 hex digits)."""
+        stage1 = asdict(self.stage1)
+        for name in ("batch_size", "extractor", "degrader", "captions", "degradations", "rewriter", "discriminator"):
+            del stage1[name]
+        files = [fingerprint(path) for path in (self.graph, self.stage1.rewriter, self.stage1.discriminator)]
+        models = [_named(self.language_model), _named(self.embedder)]
+        return _hash([strip_layout(models), strip_layout(stage1), files, self.seed])
+
+
+def _named(model: Component) -> dict[str, Any]:
+    return {"class_path": model.get("class_path", ""), "init_args": model.get("init_args", {})}
+
+
+def _hash(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 LAYOUT_ARGUMENTS = ("batch_size", "device", "workers")

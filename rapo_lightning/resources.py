@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -21,6 +22,24 @@ def find(relative: str | Path) -> Path | None:
     if path.is_absolute():
         return None
     return next((root / path for root in _ROOTS if (root / path).exists()), None)
+
+
+def fingerprint(folder: str) -> str:
+    """Identity of the contents of a folder: a hash of its `graph.json`, which holds its files' hashes, or of its files.
+
+    Args:
+        folder: Relative or absolute path; the empty path has the empty identity, a missing one its name.
+    """
+    path = find(folder) if folder else None
+    if path is None:
+        return folder
+    files = [path / "graph.json"] if (path / "graph.json").is_file() else sorted(path.glob("*"))
+    digest = hashlib.sha256()
+    for file in files:
+        # Cards may be edited without changing what is computed.
+        if file.is_file() and file.suffix != ".md":
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -1,8 +1,33 @@
 """The relation graph of stage 1 as a library of its own: it knows neither torch nor the stages.
 
-So far it reads the rows that a graph is built from.
+Places are hubs; verb-object and scenario modifiers are linked to the places that captions name them with.
 """
 
+from .build import GraphBuilder, build_graph
+from .graph import Edges, Encoder, GraphError, Kind, Nodes, RelationGraph, phrase_key
+from .retrieval import Found, RetrievalSettings, matrix_search, retrieve
 from .rows import GraphRow, RowReport, parse_cell, read_rows
+from .storage import load_graph, read_manifest, save_graph
 
-__all__ = ["GraphRow", "RowReport", "parse_cell", "read_rows"]
+__all__ = [
+    "Edges",
+    "Encoder",
+    "Found",
+    "GraphBuilder",
+    "GraphError",
+    "GraphRow",
+    "Kind",
+    "Nodes",
+    "RelationGraph",
+    "RetrievalSettings",
+    "RowReport",
+    "build_graph",
+    "load_graph",
+    "matrix_search",
+    "parse_cell",
+    "phrase_key",
+    "read_manifest",
+    "read_rows",
+    "retrieve",
+    "save_graph",
+]

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .graph import GraphError
+
 COLUMNS = ("Input", "verb_obj_word", "scenario_word", "place")
 """The columns of the published CSVs."""
 MAX_CELL = 100_000
@@ -24,13 +26,13 @@ class GraphRow:
         caption: The caption.
         verb_objects: Subject and action modifiers.
         scenarios: Atmosphere modifiers.
-        place: The scene, the hub of the graph.
+        places: The scenes, hubs of the graph; mostly one.
     """
 
     caption: str
     verb_objects: tuple[str, ...]
     scenarios: tuple[str, ...]
-    place: str
+    places: tuple[str, ...]
 
 
 @dataclass
@@ -43,7 +45,8 @@ class RowReport:
     def __str__(self) -> str:
         """One line, naming the first bad rows."""
         shown = "; ".join(f"line {line}: {reason}" for line, reason in self.bad[:5])
-        return f"{self.good} rows read, {len(self.bad)} bad" + (f" ({shown})" if shown else "")
+        more = f"; and {len(self.bad) - 5} more" if len(self.bad) > 5 else ""
+        return f"{self.good} rows read, {len(self.bad)} bad" + (f" ({shown}{more})" if shown else "")
 
 
 def parse_cell(cell: str) -> tuple[str, ...]:
@@ -72,31 +75,49 @@ def parse_cell(cell: str) -> tuple[str, ...]:
     return tuple(phrase for item in value if (phrase := " ".join(item.split())))
 
 
+def parse_place(cell: str) -> tuple[str, ...]:
+    """The phrases of a place cell: a list as in `parse_cell`, or one phrase as it stands."""
+    return parse_cell(cell) if cell.lstrip().startswith("[") else parse_cell(json.dumps([cell[: MAX_CELL + 1]]))
+
+
+def _row(cells: dict[str, str | None]) -> GraphRow:
+    places = parse_place(cells["place"] or "")
+    verbs, scenarios = parse_cell(cells["verb_obj_word"] or ""), parse_cell(cells["scenario_word"] or "")
+    if not places:
+        raise ValueError("no place")
+    return GraphRow(cells["Input"] or "", verbs, scenarios, places)
+
+
 def read_rows(path: Path, report: RowReport) -> Iterator[GraphRow]:
     """Yields the rows of a CSV; bad ones go into `report`.
+
+    A row without modifiers is good: its place becomes a hub without links. A row without a place is bad.
 
     Args:
         path: A CSV with the columns `COLUMNS`, UTF-8.
         report: Counts rows and remembers line numbers.
 
     Raises:
-        ValueError: If a column is missing.
+        GraphError: If the file is missing, not UTF-8, or lacks a column.
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-        if missing:
-            raise ValueError(
-                f"A graph CSV needs the columns {', '.join(COLUMNS)}. Got {path} without {', '.join(missing)}."
-            )
-        for row in reader:
-            try:
-                place = " ".join((row["place"] or "").split())
-                if not place:
-                    raise ValueError("no place")
-                verbs, scenarios = parse_cell(row["verb_obj_word"] or ""), parse_cell(row["scenario_word"] or "")
-                report.good += 1
-                yield GraphRow(row["Input"] or "", verbs, scenarios, place)
-            except ValueError as error:
-                report.bad.append((reader.line_num, str(error)))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+            if missing:
+                raise GraphError(
+                    f"A graph CSV needs the columns {', '.join(COLUMNS)}. Got {path} without {', '.join(missing)}."
+                )
+            for cells in reader:
+                try:
+                    row = _row(cells)
+                except ValueError as error:
+                    report.bad.append((reader.line_num, str(error)))
+                else:
+                    report.good += 1
+                    yield row
+    except OSError as error:
+        raise GraphError(f"A graph is built from CSV files. Got {path}: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise GraphError(f"A graph CSV must be UTF-8 text. Got {path}: {error}.") from error

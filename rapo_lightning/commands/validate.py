@@ -9,7 +9,7 @@ from ..components import check
 from ..errors import UserError
 from ..prompts import read_prompts
 from ..recipe import Component, Recipe
-from ..stage2.examples import read_examples
+from ..examples import read_examples
 from .common import checkpoint_names
 from .evaluate import check_arms
 

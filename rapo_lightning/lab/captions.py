@@ -11,7 +11,7 @@ _OPENINGS = (
     "The animated clip presents",
     "This short animation depicts",
 )
-_BACKGROUNDS = {
+BACKGROUND_PHRASES = {
     "studio": ("in an empty grey studio", "against the neutral grey walls of a studio"),
     "night": ("under a dark night sky", "in the darkness of a clear night"),
     "snow": ("in a bright snowy landscape", "on white snow beneath a pale sky"),
@@ -20,7 +20,7 @@ _BACKGROUNDS = {
     "cellar": ("in a dim brown cellar", "between the brown walls of a cellar"),
 }
 # "{d}" is the direction in words.
-_MOTIONS = {
+ACTIONS = {
     "fall": ("dropping straight to the ground and bouncing back up", "dropping from above and bouncing off the ground"),
     "roll": ("rolling along the ground {d} at a constant speed", "rolling steadily {d} across the ground"),
     "slide": ("sliding {d} along the ground and slowing to a halt", "sliding {d} until friction brings it to a halt"),
@@ -36,6 +36,7 @@ _MOTIONS = {
         "shuttling sideways along the ground around one spot",
     ),
 }
+PAIR_VERBS = ("rolling {d} and colliding with", "rolling along the ground {d} until it collides with")
 _DIRECTIONS = {"left_to_right": "from left to right", "right_to_left": "from right to left"}
 _CLOSINGS = {
     "still": "Nothing moves while the camera stays fixed.",
@@ -53,13 +54,12 @@ def _action(scene: Scene, variant: int) -> str:
     direction = _DIRECTIONS.get(scene.direction, "")
     names = [_body(body) for body in scene.bodies]
     if scene.motion == "collide":
-        verbs = ("rolling {d} and colliding with", "rolling along the ground {d} until it collides with")
-        return f"{names[0]} {verbs[variant].format(d=direction)} {names[1]}, which is pushed away"
+        return f"{names[0]} {PAIR_VERBS[variant].format(d=direction)} {names[1]}, which is pushed away"
     if scene.motion == "beside":
         if variant:
             return f"{names[0]} on the left side and {names[1]} on the right side, both resting on the ground"
         return f"{names[0]} resting on the ground to the left of {names[1]}"
-    return f"{names[0]} {_MOTIONS[scene.motion][variant].format(d=direction)}"
+    return f"{names[0]} {ACTIONS[scene.motion][variant].format(d=direction)}"
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
@@ -74,6 +74,6 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     """
     opening = _OPENINGS[int(rng.integers(len(_OPENINGS)))]
     action = _action(scene, int(rng.integers(2)))
-    place = _BACKGROUNDS[scene.background][int(rng.integers(2))]
+    place = BACKGROUND_PHRASES[scene.background][int(rng.integers(2))]
     closing = _CLOSINGS["still" if scene.motion in ("rest", "beside") else "moving"]
     return f"{opening} {action}, {place}. {closing}"

@@ -123,10 +123,16 @@ def _patterns(words: Wordings) -> _Patterns:
     return compiled
 
 
-_SHAPE_PATTERNS = _patterns(
-    {**SHAPE_WORDS, "square": ((*SHAPE_WORDS["square"][0], "square"), SHAPE_WORDS["square"][1])}
+def _with_caption_words(words: Wordings, extra: dict[str, str]) -> Wordings:
+    """Wordings that are read, though the lab's users never write them: the captions' own."""
+    return {name: ((*train, *filter(None, [extra.get(name)])), heldout) for name, (train, heldout) in words.items()}
+
+
+_SHAPE_PATTERNS = _patterns(_with_caption_words(SHAPE_WORDS, {"square": "square", "cross": "cross"}))
+_SIZE_PATTERNS = _patterns(
+    _with_caption_words(SIZE_WORDS, {"small": "small", "medium": "medium-sized", "large": "large"})
 )
-_COLOUR_PATTERNS, _SIZE_PATTERNS = _patterns(COLOUR_WORDS), _patterns(SIZE_WORDS)
+_COLOUR_PATTERNS = _patterns(COLOUR_WORDS)
 _BACKGROUND_PATTERNS, _DIRECTION_PATTERNS = _patterns(BACKGROUND_WORDS), _patterns(DIRECTION_WORDS)
 _MOTION_PATTERNS = _patterns(MOTION_WORDS)
 _COLLIDE = re.compile(r"crash|\bhits\b|bump|knock|smash|ramming|collid", re.IGNORECASE)

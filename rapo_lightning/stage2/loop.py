@@ -14,7 +14,7 @@ from ..models import Embedder, LanguageModel, Residency, VideoModel
 from ..prompts import Prompt
 from ..recipe import Recipe
 from ..trajectory import Row
-from .examples import ExamplePool, read_examples
+from ..examples import ExamplePool, read_examples
 from .flow import measure_flow
 from .rewrite import check_physics, rewrite
 from .verifiers import Verifier, View

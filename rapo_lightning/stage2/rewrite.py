@@ -13,8 +13,9 @@ import numpy as np
 from ..ids import derived_seed
 from ..models.protocols import Embedder, LanguageModel, Messages
 from ..recipe import Stage2
+from ..text import one_line, shorten
 from ..trajectory import Row, mean_score
-from .examples import ExamplePool, query_text
+from ..examples import ExamplePool, query_text
 
 NO_PROBLEM = "None was seen; describe the request more clearly."
 
@@ -23,20 +24,6 @@ NO_PROBLEM = "None was seen; describe the request more clearly."
 def template(name: str) -> str:
     """Text of `templates/<name>.txt`."""
     return (files(__package__) / "templates" / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n")
-
-
-def one_line(text: str) -> str:
-    """A text without line breaks, as a prompt must be."""
-    return " ".join(text.split())
-
-
-def shorten(text: str, max_words: int) -> str:
-    """The first sentences of a text that stay within `max_words`; the first words of it if no sentence ends there."""
-    if len(text.split()) <= max_words:
-        return text
-    head = " ".join(text.split()[:max_words])
-    end = max(head.rfind(mark) for mark in ".!?")
-    return head[: end + 1] if end > 0 else head
 
 
 def known_problems(rounds: Sequence[Row]) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError
-from ..models.protocols import Embedder
-from ..resources import find
+from .errors import UserError
+from .models.protocols import Embedder
+from .resources import find
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,19 @@ class Example:
     caption: str
 
 
-def read_examples(source: str) -> list[Example]:
+def read_examples(source: str, field: str = "stage2.examples") -> list[Example]:
     """Reads a CSV with the columns `prompt`, `critique`, `caption`.
+
+    Args:
+        source: Path of the CSV.
+        field: Name of the option, for messages.
 
     Raises:
         UserError: If the file or a column is missing, or there is no row.
     """
     path = find(source)
     if path is None:
-        raise UserError(f"`stage2.examples` must name a CSV file. Got {source!r}, which is no file.")
+        raise UserError(f"`{field}` must name a CSV file. Got {source!r}, which is no file.")
     with Path(path).open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         missing = {"prompt", "critique", "caption"} - set(reader.fieldnames or [])
@@ -42,12 +46,12 @@ def read_examples(source: str) -> list[Example]:
             )
         examples = [Example(row["prompt"], row["critique"], row["caption"]) for row in reader]
     if not examples:
-        raise UserError(f"The examples file has no row. Got {path}; write some or leave `stage2.examples` empty.")
+        raise UserError(f"The examples file has no row. Got {path}; write some or leave `{field}` empty.")
     return examples
 
 
 def words(text: str) -> list[str]:
-    """Words of a text in lower case."""
+    """Words of a text in lower case, Latin letters alone."""
     return re.findall(r"[a-z]+", text.lower())
 
 

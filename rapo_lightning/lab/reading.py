@@ -1,0 +1,83 @@
+"""Reads captions and prompts of the lab back: the scene of a training-style caption, and what a free text names."""
+
+from __future__ import annotations
+
+import re
+
+from .captions import ACTIONS, BACKGROUND_PHRASES, PAIR_VERBS
+from .lexicon import asked
+from .scene import Body, Scene
+from .world import COLOURS, SHAPES
+
+BODY = re.compile(rf"\ban? (small|medium-sized|large) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})\b")
+PLACE = re.compile(r", ([^,.]+)(?=\. )")
+DIRECTION = re.compile(r"from (left to right|right to left)")
+_MOTION_STEMS = {
+    "fall": r"dropping (?:straight|from above)|bouncing (?:back up|off)",
+    "roll": r"rolling (?:along|steadily)(?!.*collid)",
+    "slide": r"sliding",
+    "rise": r"\brising",
+    "sink": r"\bsinking",
+    "swing": r"swinging|pendulum",
+    "throw": r"\bthrown",
+    "rest": r"resting (?:motionless|still)",
+    "circle": r"\bcircling",
+    "bob": r"\bbobbing",
+    "shuttle": r"\bshuttling",
+}
+_BACKGROUND_STEMS = {
+    "studio": r"gr[ea]y studio|grey walls",
+    "night": r"night",
+    "snow": r"\bsnow",
+    "desert": r"\bdesert",
+    "meadow": r"\bmeadow",
+    "cellar": r"\bcellar",
+}
+_CAPTION_SIZES = {"small": "small", "medium-sized": "medium", "large": "large"}
+
+
+def read_caption(text: str) -> Scene | None:
+    """The scene of a training-style caption, or None if the text is no such caption."""
+    bodies = tuple(Body(m[3], m[2], _CAPTION_SIZES[m[1]]) for m in BODY.finditer(text))
+    background = next((name for name, phrases in BACKGROUND_PHRASES.items() if any(p in text for p in phrases)), "")
+    plain = DIRECTION.sub("{d}", text)
+    motions = [name for name, phrases in ACTIONS.items() if any(phrase in plain for phrase in phrases)]
+    if len(bodies) == 2:
+        collide = any(verb in plain for verb in PAIR_VERBS)
+        motions = ["collide"] if collide else ["beside"] if "left" in plain else []
+    if not bodies or not background or len(motions) != 1:
+        return None
+    direction = DIRECTION.search(text)
+    return Scene(bodies, background, motions[0], direction[1].replace(" ", "_") if direction else "")
+
+
+def named(text: str) -> dict[str, set[str]]:
+    """Every attribute value that a text names, in the captions' words or the users'.
+
+    Args:
+        text: A prompt or a caption.
+
+    Returns:
+        Values by attribute (the keys of `lexicon.asked`); more than one where the text contradicts itself.
+    """
+    found = {key: {value} for key, value in asked(text).items()}
+    read: dict[str, list[str]] = {
+        "background": [name for name, stem in _BACKGROUND_STEMS.items() if re.search(stem, text)],
+        "direction": [name.replace(" ", "_") for name in DIRECTION.findall(text)],
+    }
+    if "shape_2" not in found:
+        read["motion"] = [name for name, stem in _MOTION_STEMS.items() if re.search(stem, text)]
+    for key, values in read.items():
+        found.setdefault(key, set()).update(values)
+    return {key: values for key, values in found.items() if values}
+
+
+def survival(source: str, aligned: str) -> dict[str, bool]:
+    """For each attribute that a user's prompt names, whether an aligned prompt names it too and nothing else instead.
+
+    Args:
+        source: The user's prompt.
+        aligned: What stage 1 made of it.
+    """
+    found = named(aligned)
+    return {key: found.get(key) == {value} for key, value in asked(source).items()}

@@ -1,0 +1,183 @@
+"""Retrieval: the places nearest to a prompt, then the modifiers of these places that are nearest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .graph import MODIFIER_KINDS, GraphError, Kind, Nodes, RelationGraph
+
+Search = Callable[[NDArray[np.float32], Nodes, int], NDArray[np.int64]]
+"""Candidates for the nearest nodes: (unit vectors `(prompts, d)`, nodes, count) to node numbers `(prompts, count)`."""
+
+SPARE = 4
+"""Candidates beyond those asked for; they are ranked again by exact scores, so that rounding in a matrix product, which
+changes with the number of prompts, does not change what is found."""
+DECIMALS = 4
+"""Scores are compared to this many decimals: below that, encoders differ from batch to batch."""
+_CHUNK = 16_384
+_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class RetrievalSettings:
+    """How much is retrieved; the defaults are the authors'.
+
+    Attributes:
+        place_num: Places per prompt.
+        verb_num: Modifiers of each kind taken from one place (the authors draw them at random; here they are the
+            nearest).
+        topk_num: Modifiers of each kind kept per prompt, over all its places.
+    """
+
+    place_num: int = 3
+    verb_num: int = 5
+    topk_num: int = 5
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if min(self.place_num, self.verb_num, self.topk_num) < 1:
+            raise GraphError(
+                f"Retrieval needs place_num, verb_num and topk_num >= 1. Got {self.place_num}, {self.verb_num} and "
+                f"{self.topk_num}."
+            )
+
+
+@dataclass(frozen=True)
+class Found:
+    """A phrase that was retrieved.
+
+    Attributes:
+        phrase: The phrase.
+        kind: `place`, `verb_object` or `scenario`.
+        score: Cosine to the prompt, rounded to `DECIMALS`.
+        count: Captions that link it to the retrieved places; for a place, captions that name it.
+    """
+
+    phrase: str
+    kind: Kind
+    score: float
+    count: int
+
+
+def matrix_search(queries: NDArray[np.float32], nodes: Nodes, count: int) -> NDArray[np.int64]:
+    """The exact search: one matrix product of all prompts with all nodes, a slab of nodes at a time.
+
+    The best `count` of a slab lie in the `count` blocks of 64 with the largest maxima, so only those are looked into.
+    """
+    best_scores = np.full((len(queries), 0), -np.inf, np.float32)
+    best = np.zeros((len(queries), 0), np.int64)
+    rows = np.arange(len(queries))[:, None]
+    for begin in range(0, len(nodes), _CHUNK):
+        scores = queries @ np.asarray(nodes.vectors[begin : begin + _CHUNK]).T
+        scores /= np.maximum(nodes.norms[begin : begin + _CHUNK], 1e-12)
+        width = -(-scores.shape[1] // _BLOCK) * _BLOCK
+        if width > scores.shape[1]:
+            scores = np.pad(scores, ((0, 0), (0, width - scores.shape[1])), constant_values=-np.inf)
+        blocks = scores.reshape(len(queries), -1, _BLOCK)
+        maxima = blocks.max(axis=2)
+        keep = min(count, maxima.shape[1])
+        chosen = np.argpartition(-maxima, keep - 1, axis=1)[:, :keep]
+        inside = blocks[rows, chosen].reshape(len(queries), -1)
+        numbers = (begin + chosen[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(len(queries), -1)
+        best_scores, best = _merge(best_scores, best, inside, numbers, count)
+    return best
+
+
+def _merge(
+    scores: NDArray[np.float32], numbers: NDArray[np.int64], more: NDArray[np.float32], others: NDArray[np.int64],
+    count: int,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:  # fmt: skip
+    scores, numbers = np.concatenate([scores, more], axis=1), np.concatenate([numbers, others], axis=1)
+    count = min(count, int(np.isfinite(scores).sum(axis=1).min()))
+    kept = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    rows = np.arange(len(scores))[:, None]
+    return scores[rows, kept], numbers[rows, kept]
+
+
+def _exact(query: NDArray[np.float32], nodes: Nodes, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cosines of one prompt to some nodes, the same in whatever batch the prompt came."""
+    vectors = np.asarray(nodes.vectors[numbers], dtype=np.float64)
+    scores = (vectors * query.astype(np.float64)).sum(axis=1) / np.maximum(nodes.norms[numbers], 1e-12)
+    return np.asarray(np.round(scores, DECIMALS))
+
+
+def _ranked(scores: NDArray[np.float64], counts: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Order by score; the higher count, then the older node, on a tie."""
+    return np.lexsort((numbers, -counts, -scores))
+
+
+def _modifiers(
+    graph: RelationGraph, kind: Kind, query: NDArray[np.float32], places: NDArray[np.int64], settings: RetrievalSettings
+) -> list[Found]:
+    nodes, edges = graph.nodes[kind], graph.edges[kind]
+    pooled: dict[int, tuple[float, int]] = {}
+    for place in places:
+        targets, counts = edges.of(int(place))
+        numbers, weights = targets.astype(np.int64), counts.astype(np.int64)
+        scores = _exact(query, nodes, numbers)
+        for index in _ranked(scores, weights, numbers)[: settings.verb_num]:
+            number = int(numbers[index])
+            pooled[number] = (float(scores[index]), pooled.get(number, (0.0, 0))[1] + int(weights[index]))
+    order = sorted(pooled, key=lambda number: (-pooled[number][0], -pooled[number][1], number))
+    return [Found(nodes.phrase(number), kind, *pooled[number]) for number in order[: settings.topk_num]]
+
+
+def retrieve(
+    graph: RelationGraph,
+    vectors: NDArray[np.float32],
+    settings: RetrievalSettings | None = None,
+    search: Search = matrix_search,
+) -> list[list[Found]]:
+    """Retrieves places and modifiers for many prompts at once.
+
+    Places by cosine to the prompt; then all neighbours of these places by cosine to the prompt, the co-occurrence count
+    deciding ties. The result for a prompt does not depend on the others.
+
+    Args:
+        graph: The graph.
+        vectors: Embeddings of the prompts by the graph's embedder, `(prompts, dimensions)`.
+        settings: How much.
+        search: How candidates for the places are found; `rapo_lightning.stage1.search` has one for a GPU.
+
+    Returns:
+        For each prompt the places, then verb-object modifiers, then scenario modifiers, each best first. However low
+        the scores are, something is found; thresholds are the caller's.
+
+    Raises:
+        GraphError: If the vectors have other dimensions than the graph's.
+    """
+    settings = settings or RetrievalSettings()
+    if vectors.ndim != 2 or vectors.shape[1] != graph.dimensions:
+        raise GraphError(
+            f"Prompts must be embedded like the graph, with {graph.dimensions} dimensions. Got an array of shape "
+            f"{vectors.shape}; use the embedder {graph.embedder!r}."
+        )
+    if not len(vectors):
+        return []
+    norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    queries = (vectors / norms).astype(np.float32)
+    wanted = min(settings.place_num + SPARE, len(graph.places))
+    candidates = np.sort(search(queries, graph.places, wanted), axis=1)
+    sizes = np.diff(graph.places.caption_offsets)
+    return [
+        _for_prompt(graph, query, numbers, sizes, settings)
+        for query, numbers in zip(queries, candidates, strict=True)
+    ]
+
+
+def _for_prompt(
+    graph: RelationGraph, query: NDArray[np.float32], candidates: NDArray[np.int64], sizes: NDArray[np.int64],
+    settings: RetrievalSettings,
+) -> list[Found]:  # fmt: skip
+    scores, counts = _exact(query, graph.places, candidates), sizes[candidates]
+    order: Sequence[int] = _ranked(scores, counts, candidates)[: settings.place_num].tolist()
+    found = [
+        Found(graph.places.phrase(int(candidates[i])), "place", float(scores[i]), int(counts[i])) for i in order
+    ]
+    for kind in MODIFIER_KINDS:
+        found += _modifiers(graph, kind, query, candidates[order], settings)
+    return found
