@@ -45,6 +45,24 @@ def _collect(recipe: Recipe, text: str, options: Namespace) -> object:
     return collect(recipe, text, options.out)
 
 
+def _align(recipe: Recipe, text: str, options: Namespace) -> object:
+    from .commands.align import align
+
+    return align(recipe, text, options.out)
+
+
+def _pairs(recipe: Recipe, text: str, options: Namespace) -> object:
+    from .commands.pairs import make_pairs
+
+    return make_pairs(recipe, text, options.out)
+
+
+def _discriminator(recipe: Recipe, text: str, options: Namespace) -> object:
+    from .commands.discriminator import discriminator
+
+    return discriminator(recipe, text, options.out)
+
+
 def _finetune(recipe: Recipe, text: str, options: Namespace) -> object:
     from .commands.finetune import finetune
 
@@ -81,12 +99,15 @@ COMMANDS: dict[str, Command] = {
     "quickstart": Command(
         "collect, finetune, evaluate and report on the lab, from nothing, on a laptop", _quickstart, "lab-quickstart"
     ),
+    "align": Command("stage 1: align a prompt file with the model's training captions", _align, "lab"),
     "collect": Command("run the closed loop over a prompt file and log trajectories", _collect, "lab"),
     "finetune": Command(
         "train a LoRA refiner on a run's trajectories",
         _finetune,
         options=(("pairs", "train on a CSV with the columns prompt, completion instead"),),
     ),
+    "pairs": Command("make training pairs for stage 1's rewriter from captions", _pairs),
+    "discriminator": Command("train stage 1's discriminator on which branch gives the better video", _discriminator),
     "refine": Command(
         "let the trained refiner rewrite one prompt or a file",
         _refine,
@@ -100,6 +121,7 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("check a recipe without loading weights, all faults at once", _validate),
 }
 PLAIN = {
+    "graph": "build, add to, show, import, export or extract a relation graph",
     "report": "write the static gallery of a run",
     "ckpt": "list, fetch or verify checkpoints",
 }
@@ -107,8 +129,8 @@ PLAIN = {
 
 def _usage() -> str:
     lines = ["usage: rapo-lightning COMMAND [RECIPE] [options]", "", "commands:"]
-    lines += [f"  {name:11} {command.help}" for name, command in COMMANDS.items()]
-    lines += [f"  {name:11} {text}" for name, text in PLAIN.items()]
+    lines += [f"  {name:13} {command.help}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:13} {text}" for name, text in PLAIN.items()]
     lines += [
         "",
         f"shipped recipes: {', '.join(shipped_recipes())}",
@@ -186,6 +208,12 @@ def _run_report(rest: list[str]) -> None:
     print(write_report(Path(options.run), options.limit))
 
 
+def _run_graph(rest: list[str]) -> None:
+    from .commands import graph
+
+    graph.run(rest)
+
+
 def _run_ckpt(rest: list[str]) -> None:
     parser = ArgumentParser(prog="rapo-lightning ckpt", description=PLAIN["ckpt"], exit_on_error=False)
     parser.add_argument("action", choices=["list", "fetch", "verify"], help="what to do")
@@ -229,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
         print(__version__)
         return 0
     name, rest = arguments[0], arguments[1:]
-    plain: dict[str, Callable[[list[str]], Any]] = {"report": _run_report, "ckpt": _run_ckpt}
+    plain: dict[str, Callable[[list[str]], Any]] = {"report": _run_report, "ckpt": _run_ckpt, "graph": _run_graph}
     try:
         if name in COMMANDS:
             _run_recipe_command(name, rest)

@@ -97,7 +97,9 @@ class Stage1:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        least = min(self.place_num, self.verb_num, self.topk_num, self.batch_size, self.instruct_words, self.degradations)
+        least = min(
+            self.place_num, self.verb_num, self.topk_num, self.batch_size, self.instruct_words, self.degradations
+        )
         if least < 1 or not -1 <= self.threshold <= 1 or self.examples_per_prompt < 0:
             raise ValueError(
                 "`stage1` needs place_num, verb_num, topk_num, batch_size, instruct_words and degradations >= 1, "
@@ -325,8 +327,10 @@ class Recipe:
         return _hash(parts)
 
     def align_hash(self) -> str:
-        """Hash of everything that can change a row of stage 1, the contents of graph, rewriter and discriminator among
-        it (16 hex digits)."""
+        """Hash of everything that can change a row of stage 1 (16 hex digits).
+
+        The contents of graph, rewriter and discriminator are part of it.
+        """
         stage1 = asdict(self.stage1)
         for name in ("batch_size", "extractor", "degrader", "captions", "degradations", "rewriter", "discriminator"):
             del stage1[name]

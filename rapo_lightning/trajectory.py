@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
-from datasets import Dataset, Features, List, Value
+from datasets import Features, List, Value
 
-from .errors import RunError
+from .store import PartStore, Row, read_parts
 
-SCHEMA_VERSION = 1
-Row = dict[str, Any]
+IDENTITY = ("prompt_id", "round", "recipe_hash")
+"""Columns that identify a row."""
 
 _COLUMNS: dict[str, Any] = {
     "schema_version": Value("int32"),
@@ -58,12 +54,8 @@ def score_columns(row: Row) -> list[str]:
     return [name for name in row if name.startswith("score_")]
 
 
-class TrajectoryStore:
-    """A folder of parquet parts.
-
-    A part is written under a temporary name, flushed to disk and renamed, so a reader never sees half of one and a kill
-    loses at most what was not yet handed over. Identity of a row: (prompt_id, round, recipe_hash).
-    """
+class TrajectoryStore(PartStore):
+    """The rounds of a run. Identity of a row: (prompt_id, round, recipe_hash)."""
 
     def __init__(self, folder: Path, verifiers: Sequence[str]) -> None:
         """Opens or creates the store.
@@ -75,64 +67,12 @@ class TrajectoryStore:
         Raises:
             RunError: If the folder cannot be created.
         """
-        self.folder = folder
-        self.features = trajectory_features(verifiers)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                f"The folder {folder} cannot be created: {error.strerror}. Choose another `--out`."
-            ) from error
-
-    def append(self, rows: Sequence[Row]) -> None:
-        """Writes rows as one new part; they are on disk when this returns.
-
-        Raises:
-            RunError: If the disk is full or read-only; parts written before are not touched.
-        """
-        table = Dataset.from_list([{**row, "schema_version": SCHEMA_VERSION} for row in rows], self.features)
-        name = f"part-{uuid.uuid4().hex}.parquet"
-        temporary = self.folder / f".{name}.tmp"
-        try:
-            with temporary.open("wb") as file:
-                pyarrow.parquet.write_table(table.data.table, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.folder / name)
-        except OSError as error:
-            raise RunError(
-                f"Rows cannot be written to {self.folder}: {error.strerror}. Rows written before are safe; make room or "
-                "choose another `--out`, and run the same command again to go on."
-            ) from error
-
-    def rows(self, recipe_hash: str | None = None) -> list[Row]:
-        """All rows, each identity once, sorted by prompt and round.
-
-        Args:
-            recipe_hash: Only rows of this hash; None for all.
-
-        Raises:
-            RunError: If a part cannot be read.
-        """
-        return read_rows(self.folder, recipe_hash)
+        super().__init__(folder, trajectory_features(verifiers), IDENTITY)
 
 
 def read_rows(folder: Path, recipe_hash: str | None = None) -> list[Row]:
-    """Reads a store without opening it for writing; arguments, result and errors as in `TrajectoryStore.rows`."""
-    found: dict[tuple[str, int, str], Row] = {}
-    for path in sorted(folder.glob("*.parquet")):
-        try:
-            part = pyarrow.parquet.read_table(path).to_pylist()
-        except (pyarrow.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunError(
-                f"The trajectory part {path} cannot be read ({reason}). Move it away and run `collect` again: only its "
-                "rows are made anew."
-            ) from error
-        for row in part:
-            if recipe_hash is None or row["recipe_hash"] == recipe_hash:
-                found.setdefault((row["prompt_id"], row["round"], row["recipe_hash"]), row)
-    return [found[key] for key in sorted(found)]
+    """Reads a store without opening it for writing; arguments, result and errors as in `store.read_parts`."""
+    return read_parts(folder, IDENTITY, recipe_hash)
 
 
 def by_prompt(rows: Iterable[Row]) -> dict[str, list[Row]]:

@@ -6,10 +6,11 @@ Places are hubs; verb-object and scenario modifiers are linked to the places tha
 from .build import GraphBuilder, build_graph
 from .graph import Edges, Encoder, GraphError, Kind, Nodes, RelationGraph, phrase_key
 from .retrieval import Found, RetrievalSettings, matrix_search, retrieve
-from .rows import GraphRow, RowReport, parse_cell, read_rows
+from .rows import COLUMNS, GraphRow, RowReport, parse_cell, read_rows
 from .storage import load_graph, read_manifest, save_graph
 
 __all__ = [
+    "COLUMNS",
     "Edges",
     "Encoder",
     "Found",

@@ -164,8 +164,7 @@ def retrieve(
     candidates = np.sort(search(queries, graph.places, wanted), axis=1)
     sizes = np.diff(graph.places.caption_offsets)
     return [
-        _for_prompt(graph, query, numbers, sizes, settings)
-        for query, numbers in zip(queries, candidates, strict=True)
+        _for_prompt(graph, query, numbers, sizes, settings) for query, numbers in zip(queries, candidates, strict=True)
     ]
 
 
@@ -175,9 +174,7 @@ def _for_prompt(
 ) -> list[Found]:  # fmt: skip
     scores, counts = _exact(query, graph.places, candidates), sizes[candidates]
     order: Sequence[int] = _ranked(scores, counts, candidates)[: settings.place_num].tolist()
-    found = [
-        Found(graph.places.phrase(int(candidates[i])), "place", float(scores[i]), int(counts[i])) for i in order
-    ]
+    found = [Found(graph.places.phrase(int(candidates[i])), "place", float(scores[i]), int(counts[i])) for i in order]
     for kind in MODIFIER_KINDS:
         found += _modifiers(graph, kind, query, candidates[order], settings)
     return found

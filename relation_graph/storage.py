@@ -46,7 +46,9 @@ def save_graph(graph: RelationGraph, folder: Path) -> None:
         GraphError: If `folder` holds something that is no graph, or cannot be written.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise GraphError(f"A graph is written to an empty folder or over a graph. Got {folder}, which holds other files.")
+        raise GraphError(
+            f"A graph is written to an empty folder or over a graph. Got {folder}, which holds other files."
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         incoming = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -61,7 +63,9 @@ def save_graph(graph: RelationGraph, folder: Path) -> None:
         else:
             os.replace(incoming, folder)
     except OSError as error:
-        raise GraphError(f"The graph cannot be written to {folder}: {error.strerror}. Choose another folder.") from error
+        raise GraphError(
+            f"The graph cannot be written to {folder}: {error.strerror}. Choose another folder."
+        ) from error
 
 
 def _write_files(graph: RelationGraph, folder: Path) -> None:
@@ -81,7 +85,9 @@ def _write_files(graph: RelationGraph, folder: Path) -> None:
         "nodes": {kind: len(graph.nodes[kind]) for kind in _KINDS},
         "edges": {kind: len(graph.edges[kind]) for kind in MODIFIER_KINDS},
         "origin": graph.origin,
-        "files": {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(folder.iterdir())},
+        "files": {
+            path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(folder.iterdir())
+        },
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

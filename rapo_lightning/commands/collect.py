@@ -11,10 +11,12 @@ from ..console import say
 from ..models import Residency
 from ..prompts import Prompt, read_prompts
 from ..recipe import Recipe
+from ..stage1.align import AlignModels
 from ..stage2.loop import LoopModels
 from ..stage2.module import SspoModule
 from ..stage2.videos import VideoWriter
 from ..trajectory import TrajectoryStore, by_prompt, unbroken
+from .align import align_prompts
 from .common import fetch_models, predict_trainer, run_folder, save_recipe
 
 Starter = Callable[[Sequence[Prompt], Residency], dict[str, str]]
@@ -55,10 +57,17 @@ def collect(recipe: Recipe, recipe_yaml: str, out: str) -> Path:
     """
     prompts = read_prompts(recipe.prompts, recipe.limit)
     models = LoopModels.from_recipe(recipe)
+    first = AlignModels.from_recipe(recipe) if recipe.stage2.start == "stage1" else None
     folder = run_folder(recipe, out)
     fetch_models(recipe)
     save_recipe(recipe_yaml, folder)
-    store = run_loop(recipe, prompts, folder, models)
+    starter = None
+    if first is not None:
+        aligned = align_prompts(recipe, prompts, folder / "aligned", first)
+        starter = lambda batch, residency: {p.id: aligned[p.id]["prompt"] for p in batch}  # noqa: E731
+    start = f"stage 1 with the graph {recipe.graph}" if first is not None else "the users' prompts (`stage2.start`)"
+    say(f"the loop starts from {start}")
+    store = run_loop(recipe, prompts, folder, models, starter)
     rows = store.rows(recipe.row_hash())
     say(f"{len(rows)} rows of {len(by_prompt(rows))} prompts in {store.folder}")
     return folder

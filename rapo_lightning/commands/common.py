@@ -17,6 +17,7 @@ from ..checkpoints import ensure, entries, locate
 from ..console import quiet_trainer
 from ..errors import RunError, UserError
 from ..recipe import Recipe, TrainerOptions
+from ..store import make_folder
 
 _BARRIER_TIMEOUT = timedelta(hours=24)
 """Ranks finish their videos at different times; torch's default of 10 or 30 minutes would end the run."""
@@ -28,14 +29,7 @@ def run_folder(recipe: Recipe, out: str) -> Path:
     Raises:
         RunError: If it cannot be created.
     """
-    folder = Path(out) if out else Path("runs") / recipe.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"The run folder {folder} cannot be created: {error.strerror}. Choose another `--out`."
-        ) from error
-    return folder
+    return make_folder(Path(out) if out else Path("runs") / recipe.name)
 
 
 @rank_zero_only

@@ -21,10 +21,12 @@ from ..models import Residency
 from ..prompts import Prompt, read_prompts
 from ..recipe import Recipe
 from ..resources import find
+from ..stage1.align import AlignModels
 from ..stage2.loop import LoopModels
 from ..stage2.verifiers import Verifier
 from ..stage3.refiner import Refiner
 from ..trajectory import TrajectoryStore, best_round, by_prompt
+from .align import align_prompts
 from .collect import run_loop
 from .common import fetch_models, predict_trainer, run_folder, save_recipe, write_text
 from .refine import open_refiner
@@ -42,6 +44,7 @@ class Evaluator:
         # The loop of an arm runs on the evaluation's seeds, so that its videos are those the other arms compare with.
         stage2 = dataclasses.replace(recipe.stage2, save_videos=False)
         self.loop_recipe = dataclasses.replace(recipe, seed=recipe.evaluation.seed, stage2=stage2)
+        self.align_models = AlignModels.from_recipe(recipe) if needs_stage1(recipe) else None
 
     def _refined(self, batch: Sequence[Prompt], residency: Residency) -> dict[str, str]:
         assert self.refiner is not None
@@ -61,13 +64,24 @@ class Evaluator:
         parts = [self.recipe.row_hash(), evaluation.metric, evaluation.seed, arm]
         if "refiner" in arm:
             parts.append(self._refiner_hash())
+        if arm == "stage1":
+            parts.append(self.recipe.align_hash())
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _aligned(self) -> tuple[PromptChooser, float]:
+        """Runs stage 1; returns its prompts and the seconds per prompt."""
+        assert self.align_models is not None
+        rows = align_prompts(self.recipe, self.prompts, self.folder / "aligned", self.align_models)
+        spent = sum(row[f"seconds_{part}"] for row in rows.values() for part in ("retrieve", "merge", "rewrite"))
+        return lambda batch, residency: {p.id: rows[p.id]["prompt"] for p in batch}, spent / len(rows)
 
     def _loop(self, arm: str) -> tuple[PromptChooser, float]:
         """Runs the loop of an arm; returns its winners and the seconds per prompt."""
         uses_refiner = arm.startswith("refiner")
         name = f"loop-{self._identity(arm)}"
         starter = self._refined if uses_refiner else None
+        if starter is None and self.recipe.stage2.start == "stage1":
+            starter = self._aligned()[0]
         store = run_loop(self.loop_recipe, self.prompts, self.folder / name, self.models, starter)
         rows = store.rows(self.loop_recipe.row_hash())
         winners = {identity: best_round(rounds)["prompt"] for identity, rounds in by_prompt(rows).items()}
@@ -76,7 +90,7 @@ class Evaluator:
 
     def run(self, arm: str) -> ArmResult:
         """Runs one arm to its end and scores it."""
-        loop_seconds = 0.0
+        loop_seconds = align_seconds = 0.0
         choose: PromptChooser
         if arm == "raw":
             choose = lambda batch, residency: {p.id: p.text for p in batch}  # noqa: E731
@@ -84,6 +98,8 @@ class Evaluator:
             choose = lambda batch, residency: {p.id: p.reference for p in batch}  # noqa: E731
         elif arm == "refiner":
             choose = self._refined
+        elif arm == "stage1":
+            choose, align_seconds = self._aligned()
         else:
             choose, loop_seconds = self._loop(arm)
         identity = self._identity(arm)
@@ -99,9 +115,16 @@ class Evaluator:
         rounds = self.recipe.stage2.rounds
         looped = arm.endswith("sspo")
         # A loop's winner was generated in the loop already; generating it again for the metric is not its cost.
-        seconds = loop_seconds or sum(row["seconds_generate"] + row["seconds_rewrite"] for row in rows) / len(rows)
+        own = sum(row["seconds_generate"] + row["seconds_rewrite"] for row in rows) / len(rows)
+        seconds = loop_seconds or align_seconds + own
         scores = scores_in_order(rows, ids, self.metric.name)
         return ArmResult(f"{arm}@{rounds}" if looped else arm, scores, rounds if looped else 1, seconds)
+
+
+def needs_stage1(recipe: Recipe) -> bool:
+    """Whether an arm runs stage 1."""
+    arms = recipe.evaluation.arms
+    return "stage1" in arms or (recipe.stage2.start == "stage1" and "sspo" in arms)
 
 
 def check_arms(recipe: Recipe, prompts: Sequence[Prompt]) -> None:

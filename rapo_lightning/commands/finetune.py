@@ -26,7 +26,7 @@ from ..recipe import Recipe
 from ..stage3.card import TrainingSummary, write_card
 from ..stage3.module import RefinerModule
 from ..stage3.pairs import PairReport, SftPair, read_pairs_csv, sft_pairs, split_pairs
-from ..stage3.refiner import write_config
+from ..stage3.refiner import write_config, write_vocabulary
 from ..trajectory import read_rows
 from .common import (
     device_count,
@@ -100,7 +100,9 @@ def _trainer(recipe: Recipe, folder: Path, checkpoints: Path, has_validation: bo
     )
 
 
-def _export(module: RefinerModule, recipe: Recipe, folder: Path, base: str, summary: TrainingSummary) -> None:
+def _export(
+    module: RefinerModule, recipe: Recipe, folder: Path, base: str, summary: TrainingSummary, pairs: list[SftPair]
+) -> None:
     refiner = folder / "refiner"
     refiner.mkdir(parents=True, exist_ok=True)
     module.model.peft_config["default"].save_pretrained(refiner)
@@ -111,6 +113,7 @@ def _export(module: RefinerModule, recipe: Recipe, folder: Path, base: str, summ
     }
     save_file(tensors, refiner / "adapter_model.safetensors", metadata={"format": "pt"})
     write_config(refiner, base, recipe.stage3.system, recipe.stage3.sampling, recipe.seed)
+    write_vocabulary(refiner, pairs)
     write_card(refiner, recipe, base, summary)
 
 
@@ -178,7 +181,7 @@ def finetune(recipe: Recipe, recipe_yaml: str, out: str, pairs_csv: str = "") ->
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
         example = training[0].prompt[-1]["content"]
         summary = TrainingSummary(report, len(data.training), len(data.validation), val_loss, epoch, example)
-        _export(module, recipe, folder, base, summary)
+        _export(module, recipe, folder, base, summary, training)
         _write_metrics(folder, checkpoints.name)
         say(f"refiner written to {folder / 'refiner'} (epoch {epoch}, validation loss {val_loss:.4f})")
     trainer.strategy.barrier()

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from ..checkpoints import entries, locate
 from ..components import check
 from ..errors import UserError
+from ..examples import read_examples
 from ..prompts import read_prompts
 from ..recipe import Component, Recipe
-from ..examples import read_examples
+from ..stage1.align import AlignModels
 from .common import checkpoint_names
-from .evaluate import check_arms
+from .evaluate import check_arms, needs_stage1
 
 
 def _checkpoint(name: str) -> None:
@@ -44,6 +45,12 @@ def faults(recipe: Recipe) -> list[str]:
     ]
     checks += [lambda name=name: _checkpoint(name) for name in checkpoint_names(recipe)]  # type: ignore[misc]
     checks += [lambda: _prompts(recipe), lambda: _evaluation(recipe)]
+    if recipe.stage2.start == "stage1" or needs_stage1(recipe):
+        checks.append(lambda: AlignModels.from_recipe(recipe))
+    for name in ("extractor", "degrader"):
+        component = getattr(recipe.stage1, name)
+        if component.get("class_path"):
+            checks.append(lambda component=component, name=name: check(component, f"stage1.{name}"))  # type: ignore[misc]
     if recipe.stage2.examples:
         checks.append(lambda: read_examples(recipe.stage2.examples))
     found = [] if recipe.stage2.verifiers else ["`stage2.verifiers` must name at least one verifier. Got none."]

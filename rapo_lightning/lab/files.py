@@ -15,8 +15,8 @@ from .lexicon import asked
 from .oracle import remark
 from .user_prompts import LabPrompt, lab_prompts
 
-SEEDS = {"train": 1, "heldout": 2, "examples": 3}
-COUNTS = {"train": 640, "heldout": 360, "examples": 128}
+SEEDS = {"train": 1, "heldout": 2, "examples": 3, "captions": 9}
+COUNTS = {"train": 640, "heldout": 360, "examples": 128, "captions": 10_000}
 
 
 def example_critique(prompt: LabPrompt, rng: np.random.Generator) -> str:
@@ -32,7 +32,7 @@ def _write(path: Path, header: list[str], rows: list[list[str]]) -> None:
 
 
 def write_files(folder: Path) -> None:
-    """Writes `prompts_train.csv`, `prompts_heldout.csv` and `examples.csv`.
+    """Writes `prompts_train.csv`, `prompts_heldout.csv`, `examples.csv` and `captions_train.txt`.
 
     No prompt of the examples occurs among the training prompts, and no scene or phrasing of the held-out prompts occurs
     in either.
@@ -48,6 +48,8 @@ def write_files(folder: Path) -> None:
     rng = np.random.default_rng(SEEDS["examples"])
     rows = [[p.prompt, example_critique(p, rng), p.reference] for p in examples]
     _write(folder / "examples.csv", ["prompt", "critique", "caption"], rows)
+    captions = [prompt.reference for prompt in lab_prompts(COUNTS["captions"], "train", SEEDS["captions"])]
+    (folder / "captions_train.txt").write_text("\n".join(captions) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

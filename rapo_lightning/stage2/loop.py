@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from ..components import build
 from ..errors import UserError
+from ..examples import ExamplePool, read_examples
 from ..ids import derived_seed
 from ..models import Embedder, LanguageModel, Residency, VideoModel
 from ..prompts import Prompt
 from ..recipe import Recipe
 from ..trajectory import Row
-from ..examples import ExamplePool, read_examples
 from .flow import measure_flow
 from .rewrite import check_physics, rewrite
 from .verifiers import Verifier, View

@@ -10,12 +10,12 @@ from importlib.resources import files
 
 import numpy as np
 
+from ..examples import ExamplePool, query_text
 from ..ids import derived_seed
 from ..models.protocols import Embedder, LanguageModel, Messages
 from ..recipe import Stage2
 from ..text import one_line, shorten
 from ..trajectory import Row, mean_score
-from ..examples import ExamplePool, query_text
 
 NO_PROBLEM = "None was seen; describe the request more clearly."
 

@@ -16,9 +16,12 @@ from ..ids import derived_seed
 from ..models.transformers_language import TransformersLanguageModel
 from ..recipe import Sampling
 from ..resources import find
-from .pairs import refiner_messages
+from ..text import words
+from .pairs import SftPair, refiner_messages
 
 CONFIG = "refiner.yaml"
+VOCABULARY = "vocabulary.txt"
+"""Words of the training pairs, one a line; not every refiner has it."""
 
 
 class Refiner:
@@ -29,7 +32,10 @@ class Refiner:
         >>> refine("a crimson ball falling down")  # doctest: +SKIP
     """
 
-    def __init__(self, model: TransformersLanguageModel, system: str, sampling: Sampling, seed: int = 0) -> None:
+    def __init__(
+        self, model: TransformersLanguageModel, system: str, sampling: Sampling, seed: int = 0,
+        vocabulary: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
         """Takes the parts; use `from_pretrained` for a folder.
 
         Args:
@@ -37,8 +43,10 @@ class Refiner:
             system: System message that the refiner was trained with.
             sampling: How it answers.
             seed: Seed of the answers if it samples.
+            vocabulary: Words of its training pairs; empty if they are not known.
         """
         self.model, self.system, self.sampling, self.seed = model, system, sampling, seed
+        self.vocabulary = vocabulary
 
     @classmethod
     def from_pretrained(
@@ -73,7 +81,9 @@ class Refiner:
                 f"`language_model.init_args.checkpoint` to {trained_on!r} or fine-tune anew."
             )
         model = TransformersLanguageModel(trained_on, adapter=str(path), batch_size=batch_size)
-        refiner = cls(model, config["system"], Sampling(**config["sampling"]), config.get("seed", 0))
+        known = path / VOCABULARY
+        vocabulary = frozenset(known.read_text(encoding="utf-8").split()) if known.is_file() else frozenset()
+        refiner = cls(model, config["system"], Sampling(**config["sampling"]), config.get("seed", 0), vocabulary)
         if device is not None:
             model.to(torch.device(device))
         return refiner
@@ -90,6 +100,12 @@ class Refiner:
         answers = [" ".join(answer.split()) for (answer,) in self.model.complete(conversations, seeds, self.sampling)]
         refined = [answer or text for answer, text in zip(answers, prompts, strict=True)]
         return refined[0] if isinstance(prompt, str) else refined
+
+
+def write_vocabulary(folder: Path, pairs: Sequence[SftPair]) -> None:
+    """Writes the words of training pairs, so that a user of the refiner can tell which words it has never seen."""
+    found = {word for pair in pairs for turn in (pair.prompt[-1], *pair.completion) for word in words(turn["content"])}
+    (folder / VOCABULARY).write_text("\n".join(sorted(found)) + "\n", encoding="utf-8")
 
 
 def write_config(folder: Path, base_model: str, system: str, sampling: Sampling, seed: int) -> None:

@@ -1,0 +1,141 @@
+"""`discriminator`: trains stage 1's discriminator on which branch gave the better video."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from datamodules import PromptDataModule
+
+from ..console import say
+from ..evaluation.module import ArmModule
+from ..models.protocols import Embedder
+from ..prompts import Prompt, read_prompts
+from ..recipe import Recipe
+from ..stage1.align import AlignModels
+from ..stage1.discriminator import BRANCHES, Discriminator, Shape, features, plain_features
+from ..stage2.loop import LoopModels
+from ..stage2.verifiers import Judgement, Verifier, View
+from ..store import Row
+from ..trajectory import TrajectoryStore
+from .align import align_prompts
+from .common import fetch_models, predict_trainer, run_folder, save_recipe
+
+EPOCHS, BATCH = 60, 64
+_HELD_OUT = 10
+"""Every tenth prompt tells how good the choice is."""
+
+
+class MeanOfVerifiers:
+    """The loop's verifiers as one: the mean of their scores, the paper's S(v)."""
+
+    name = "mean"
+
+    def __init__(self, verifiers: Sequence[Verifier]) -> None:
+        """Takes the verifiers."""
+        self.verifiers = verifiers
+
+    def judge(self, views: Sequence[View], embedder: Embedder) -> list[Judgement]:
+        """One judgement per video."""
+        scores = [[item.score for item in verifier.judge(views, embedder)] for verifier in self.verifiers]
+        known = [[value for value in column if value is not None] for column in zip(*scores, strict=True)]
+        return [Judgement(sum(values) / len(values) if values else None) for values in known]
+
+
+def _score_branches(
+    recipe: Recipe, prompts: list[Prompt], aligned: dict[str, Row], folder: Path
+) -> dict[str, list[float]]:
+    """Scores of a video of each branch, in the order of the prompts; generated once and kept."""
+    models = LoopModels.from_recipe(recipe)
+    metric = MeanOfVerifiers(models.verifiers)
+    store = TrajectoryStore(folder / "branches", [metric.name])
+    scores: dict[str, list[float]] = {}
+    for branch in BRANCHES:
+        texts = {p.id: aligned[p.id]["source_prompt" if branch == "original" else branch] for p in prompts}
+        identity = f"{recipe.align_hash()}-{recipe.row_hash()}-{branch}"
+        done = {row["prompt_id"] for row in store.rows(identity)}
+        left = [prompt for prompt in prompts if prompt.id not in done and texts[prompt.id]]
+        say(f"{branch}: {len(left)} videos to make")
+        if left:
+            module = ArmModule(
+                recipe, models, metric, store, identity, lambda batch, _, t=texts: {p.id: t[p.id] for p in batch}
+            )  # type: ignore[misc]
+            data = PromptDataModule(left, recipe.stage2.batch_size)
+            predict_trainer(recipe.trainer).predict(module, data, return_predictions=False)
+        found = {row["prompt_id"]: row[f"score_{metric.name}"] or 0.0 for row in store.rows(identity)}
+        scores[branch] = [found.get(prompt.id, float("nan")) for prompt in prompts]
+    return scores
+
+
+def train_discriminator(
+    prompts: Sequence[Prompt], aligned: dict[str, Row], scores: dict[str, list[float]], embedder: Embedder, seed: int
+) -> tuple[Discriminator, dict[str, float]]:
+    """Trains on nine tenths of the prompts.
+
+    Args:
+        prompts: The prompts.
+        aligned: Their rows of stage 1.
+        scores: Score of each branch's video, in the order of the prompts; NaN where the branch is not there.
+        embedder: Gives the vectors.
+        seed: Seed of weights and order.
+
+    Returns:
+        The discriminator, and mean scores on the other tenth: of each branch, of its choice, of the best branch.
+    """
+    rows = [aligned[prompt.id] for prompt in prompts]
+    requests = embedder.encode([row["source_prompt"] for row in rows])
+    inputs, targets = {}, {}
+    for branch in BRANCHES:
+        texts = [row["source_prompt" if branch == "original" else branch] for row in rows]
+        plain = [plain_features(row["source_prompt"], text, branch) for row, text in zip(rows, texts, strict=True)]
+        inputs[branch], targets[branch] = features(requests, embedder.encode(texts), plain), np.array(scores[branch])
+    held = np.arange(len(prompts)) % _HELD_OUT == 0
+    known = {branch: np.isfinite(targets[branch]) for branch in BRANCHES}
+    train_x = np.concatenate([inputs[branch][~held & known[branch]] for branch in BRANCHES])
+    train_y = np.concatenate([targets[branch][~held & known[branch]] for branch in BRANCHES]).astype(np.float32)
+    lightning.seed_everything(seed, verbose=False)
+    model = Discriminator(Shape(embedder.name, requests.shape[1]))
+    trainer = lightning.Trainer(
+        accelerator="cpu", devices=1, max_epochs=EPOCHS, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    data = TensorDataset(torch.from_numpy(train_x), torch.from_numpy(train_y))
+    trainer.fit(model, DataLoader(data, BATCH, shuffle=True))
+    predicted = np.stack([np.where(known[b], model.predict(inputs[b]), -np.inf) for b in BRANCHES])[:, held]
+    truth = np.stack([np.where(known[b], targets[b], -np.inf) for b in BRANCHES])[:, held]
+    report = {branch: float(np.nanmean(targets[branch][held])) for branch in BRANCHES if known[branch][held].any()}
+    report["chosen"] = float(np.take_along_axis(truth, predicted.argmax(axis=0)[None], axis=0).mean())
+    report["best"] = float(truth.max(axis=0).mean())
+    return model, report
+
+
+def discriminator(recipe: Recipe, recipe_yaml: str, out: str) -> Path:
+    """Aligns the recipe's prompts, makes a video of each branch, scores it, and trains.
+
+    Run again it goes on where it stopped.
+
+    Returns:
+        The discriminator's folder.
+    """
+    prompts = read_prompts(recipe.prompts, recipe.limit)
+    # The choice plays no part here, and the one to be trained may not exist yet.
+    recipe = dataclasses.replace(recipe, stage1=dataclasses.replace(recipe.stage1, discriminator=""))
+    models = AlignModels.from_recipe(recipe)
+    LoopModels.from_recipe(recipe)
+    folder = run_folder(recipe, out)
+    fetch_models(recipe)
+    save_recipe(recipe_yaml, folder)
+    aligned = align_prompts(recipe, prompts, folder / "aligned", models)
+    scores = _score_branches(recipe, prompts, aligned, folder)
+    model, report = train_discriminator(prompts, aligned, scores, models.embedder, recipe.seed)
+    model.save(folder / "discriminator")
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in report.items())
+    say(f"mean scores of {-(-len(prompts) // _HELD_OUT)} prompts not trained on: {shown}")
+    say(f"discriminator written to {folder / 'discriminator'}")
+    return folder / "discriminator"

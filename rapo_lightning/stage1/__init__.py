@@ -1,0 +1,1 @@
+"""Stage 1, RAPO: retrieval from the relation graph, word augmentation, two rewriting branches, and the choice."""

@@ -1,0 +1,202 @@
+"""Stage 1 over a batch of prompts, phase by phase."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from relation_graph import Found, GraphError, RelationGraph, RetrievalSettings, load_graph, retrieve
+
+from ..components import build
+from ..errors import UserError
+from ..examples import ExamplePool, read_examples
+from ..models import Embedder, LanguageModel, Residency
+from ..prompts import Prompt
+from ..recipe import Recipe
+from ..resources import find
+from ..stage3.refiner import Refiner
+from ..store import Row
+from .branches import carry_over, instruct, unknown_phrases
+from .discriminator import BRANCHES, Discriminator, features, load_discriminator, plain_features
+from .merge import merge
+from .modifiers import Group, read_groups, select
+from .search import DeviceSearch
+
+
+@dataclass
+class AlignModels:
+    """Everything stage 1 needs, built from a recipe; no weights are loaded yet."""
+
+    graph: RelationGraph
+    embedder: Embedder
+    language: LanguageModel
+    rewriter: Refiner | None
+    discriminator: Discriminator | None
+    examples: ExamplePool
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> AlignModels:
+        """Opens and builds all parts.
+
+        Raises:
+            UserError: If the graph or another part is missing, or does not fit the others.
+        """
+        stage1 = recipe.stage1
+        graph = open_graph(recipe.graph)
+        embedder = build(recipe.embedder, "embedder")
+        try:
+            graph.check_encoder(embedder, graph.dimensions)
+        except GraphError as error:
+            raise UserError(str(error)) from error
+        arguments = recipe.language_model.get("init_args", {})
+        rewriter = (
+            Refiner.from_pretrained(
+                stage1.rewriter, str(arguments.get("checkpoint", "")), arguments.get("batch_size", 16)
+            )
+            if stage1.rewriter
+            else None
+        )
+        return cls(
+            graph,
+            embedder,
+            build(recipe.language_model, "language_model"),
+            rewriter,
+            load_discriminator(stage1.discriminator, embedder.name) if stage1.discriminator else None,
+            ExamplePool(read_examples(stage1.examples, "stage1.examples") if stage1.examples else []),
+            read_groups(stage1.exclusive),
+        )
+
+
+def open_graph(folder: str) -> RelationGraph:
+    """Opens the graph of a recipe.
+
+    Raises:
+        UserError: If it is not given, not there or not whole.
+    """
+    path = find(folder) if folder else None
+    if path is None:
+        raise UserError(
+            f"Stage 1 needs a relation graph, `--graph DIR`. Got {folder!r}, which is no folder; build one with "
+            "`rapo-lightning graph build`."
+        )
+    try:
+        return load_graph(path)
+    except GraphError as error:
+        raise UserError(str(error)) from error
+
+
+class Aligner:
+    """Runs stage 1; keeps nothing between batches but the models."""
+
+    def __init__(self, recipe: Recipe, models: AlignModels, residency: Residency) -> None:
+        """Takes what a batch needs."""
+        self.recipe, self.models, self.residency = recipe, models, residency
+        self.recipe_hash = recipe.align_hash()
+        self.search = DeviceSearch(residency.device)
+
+    def run(self, prompts: Sequence[Prompt]) -> list[Row]:
+        """Aligns a batch of prompts.
+
+        Returns:
+            Finished rows.
+
+        Raises:
+            UserError: If the embedder's vectors have other dimensions than the graph's.
+        """
+        stage1, begin = self.recipe.stage1, time.monotonic()
+        texts = [prompt.text for prompt in prompts]
+        vectors = self.residency.use(self.models.embedder).encode(texts)
+        settings = RetrievalSettings(stage1.place_num, stage1.verb_num, stage1.topk_num)
+        try:
+            found = retrieve(self.models.graph, vectors, settings, self.search)
+        except GraphError as error:
+            raise UserError(str(error)) from error
+        rows = [self._row(prompt, items) for prompt, items in zip(prompts, found, strict=True)]
+        retrieved = time.monotonic()
+        chosen = [self._modifiers(row, items) for row, items in zip(rows, found, strict=True)]
+        if any(chosen):
+            steps = merge(texts, chosen, self.residency.use(self.models.language), stage1.merge)
+            for row, merges in zip(rows, steps, strict=True):
+                row["merges"] = merges
+                row["augmented"] = merges[-1] if merges else row["source_prompt"]
+        merged = time.monotonic()
+        self._rewrite(rows)
+        self._choose(rows, vectors)
+        seconds = (retrieved - begin, merged - retrieved, time.monotonic() - merged)
+        for row in rows:
+            for name, value in zip(("retrieve", "merge", "rewrite"), seconds, strict=True):
+                row[f"seconds_{name}"] = value / len(rows)
+        return rows
+
+    def _row(self, prompt: Prompt, found: Sequence[Found]) -> Row:
+        places = [item for item in found if item.kind == "place"]
+        return {
+            "prompt_id": prompt.id,
+            "source_prompt": prompt.text,
+            "phys_law": prompt.phys_law,
+            "reference": prompt.reference,
+            "places": [{"phrase": item.phrase, "score": item.score, "count": item.count} for item in places],
+            "merges": [],
+            "augmented": prompt.text,
+            "graph": self.recipe.graph,
+            "embedder": self.models.embedder.name,
+            "language_model": self.models.language.name,
+            "rewriter": self.recipe.stage1.rewriter,
+            "discriminator": self.recipe.stage1.discriminator,
+            "recipe_hash": self.recipe_hash,
+        }
+
+    def _modifiers(self, row: Row, found: Sequence[Found]) -> list[str]:
+        """Notes the outcome of each phrase; returns those to merge, the nearest first."""
+        outcomes = select(found, row["source_prompt"], self.recipe.stage1.threshold, self.models.groups)
+        row["modifiers"] = [
+            {"kind": item.kind, "phrase": item.phrase, "score": item.score, "count": item.count, "outcome": outcome}
+            for item, outcome in zip(found, outcomes, strict=True)
+        ]
+        taken = [item for item, outcome in zip(found, outcomes, strict=True) if outcome == "chosen"]
+        return [item.phrase for item in sorted(taken, key=lambda item: -item.score)]
+
+    def _rewrite(self, rows: Sequence[Row]) -> None:
+        augmented, requests = [row["augmented"] for row in rows], [row["source_prompt"] for row in rows]
+        rewriter, models = self.models.rewriter, self.models
+        captions = [""] * len(rows)
+        vocabulary: frozenset[str] = frozenset()
+        if rewriter is not None:
+            self.residency.use(rewriter.model)
+            captions, vocabulary = rewriter(augmented), rewriter.vocabulary
+        embedder, language = self.residency.use(models.embedder), self.residency.use(models.language)
+        answers = instruct(requests, augmented, self.recipe.stage1, language, embedder, models.examples)
+        for row, caption, answer in zip(rows, captions, answers, strict=True):
+            keep = caption and self.recipe.stage1.carry_over
+            row["carried"] = unknown_phrases(row["source_prompt"], caption, vocabulary) if keep else []
+            row["refactored"], row["instructed"] = carry_over(caption, row["carried"]), answer
+
+    def _choose(self, rows: Sequence[Row], vectors: np.ndarray) -> None:
+        """Chooses per prompt among the branches that are there, faithful enough, and the original."""
+        embedder = self.residency.use(self.models.embedder)
+        candidates = []
+        for number, row in enumerate(rows):
+            row["original"] = row["source_prompt"]
+            candidates += [(number, branch, row[branch]) for branch in BRANCHES if row[branch]]
+        encoded = embedder.encode([text for _, _, text in candidates])
+        requests = vectors[[number for number, _, _ in candidates]]
+        cosines = (requests * encoded).sum(axis=1)
+        plain = [plain_features(rows[number]["source_prompt"], text, branch) for number, branch, text in candidates]
+        model = self.models.discriminator
+        scores = model.predict(features(requests, encoded, plain)) if model is not None else None
+        best: dict[int, tuple[float, str]] = {}
+        for index, (number, branch, _) in enumerate(candidates):
+            score = float(scores[index]) if scores is not None else 0.0
+            rows[number][f"score_{branch}"] = score if scores is not None else None
+            faithful = branch == "original" or cosines[index] >= self.recipe.stage1.faithfulness
+            # Without a discriminator all scores are equal, and the first faithful branch is taken.
+            if faithful and (number not in best or score > best[number][0]):
+                best[number] = (score, branch)
+        for number, row in enumerate(rows):
+            row["choice"] = best[number][1]
+            row["prompt"] = row[row["choice"]]
+            del row["original"]

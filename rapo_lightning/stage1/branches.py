@@ -1,0 +1,74 @@
+"""The two rewriting branches: refactoring by a fine-tuned rewriter, and rewriting by instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..examples import ExamplePool
+from ..ids import derived_seed
+from ..models.protocols import Embedder, LanguageModel
+from ..recipe import Stage1
+from ..text import one_line, shorten, stop_words, words
+from .templates import template
+
+_GAP = 3
+"""Known words between two unknown ones that are carried along, so that "jolting on a spring hither" stays one phrase."""
+
+
+def unknown_phrases(request: str, caption: str, vocabulary: frozenset[str]) -> list[str]:
+    """Phrases of a request that a rewriter was never trained on and that its caption lacks.
+
+    Args:
+        request: The user's prompt.
+        caption: What the rewriter made of it.
+        vocabulary: Words of the rewriter's training data; empty if they are not known, and then nothing is unknown.
+    """
+    spoken, said = words(request), set(words(caption))
+    missing = [
+        index
+        for index, word in enumerate(spoken)
+        if vocabulary and word not in vocabulary and word not in stop_words() and word not in said
+    ]
+    phrases: list[list[int]] = []
+    for index in missing:
+        if phrases and index - phrases[-1][-1] <= _GAP + 1:
+            phrases[-1].append(index)
+        else:
+            phrases.append([index])
+    return [" ".join(spoken[indices[0] : indices[-1] + 1]) for indices in phrases]
+
+
+def carry_over(caption: str, phrases: Sequence[str]) -> str:
+    """A caption with phrases of the request put at its end."""
+    return f"{caption} Also: {', '.join(phrases)}." if phrases else caption
+
+
+def instruct(
+    requests: Sequence[str], augmented: Sequence[str], stage1: Stage1, model: LanguageModel, embedder: Embedder,
+    pool: ExamplePool,
+) -> list[str]:  # fmt: skip
+    """Rewrites by instruction, without fine-tuning.
+
+    Args:
+        requests: The users' prompts, by which examples are found and seeds derived.
+        augmented: The augmented prompts.
+        stage1: Settings.
+        model: The frozen language model.
+        embedder: Finds examples.
+        pool: Example rewrites.
+
+    Returns:
+        One prompt each, at most `stage1.instruct_words` long; empty where the model gave nothing.
+    """
+    system = template("instruct_system").format(limit=stage1.instruct_words)
+    shown = pool.nearest(list(requests), stage1.examples_per_prompt, embedder)
+    conversations = []
+    for text, examples in zip(augmented, shown, strict=True):
+        messages = [{"role": "system", "content": system}]
+        for example in examples:
+            messages.append({"role": "user", "content": example.prompt})
+            messages.append({"role": "assistant", "content": example.caption})
+        conversations.append([*messages, {"role": "user", "content": text}])
+    seeds = [derived_seed("instruct", request) for request in requests]
+    answers = model.complete(conversations, seeds, stage1.instruct)
+    return [shorten(one_line(answer), stage1.instruct_words) for (answer,) in answers]

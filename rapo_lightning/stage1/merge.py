@@ -1,0 +1,67 @@
+"""Word augmentation: the language model merges modifiers into the user's prompt, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..ids import derived_seed
+from ..models.protocols import LanguageModel, Messages
+from ..recipe import Sampling
+from ..text import content_words, one_line
+from .templates import table, template
+
+_SPARE_WORDS = 8
+"""How much longer than prompt and modifier together a merge may be; a longer answer has added things of its own."""
+
+
+def join(prompt: str, modifier: str) -> str:
+    """A prompt with a modifier put after a comma, the merge that cannot fail."""
+    return f"{prompt.rstrip(' .,;?!')}, {modifier}"
+
+
+def keeps_both(answer: str, prompt: str, modifier: str) -> bool:
+    """Whether a merge kept every content word of the prompt, half of the modifier's, and added little."""
+    found, detail = set(content_words(answer)), set(content_words(modifier))
+    return (
+        set(content_words(prompt)) <= found
+        and 2 * len(detail & found) >= len(detail)
+        and len(answer.split()) <= len(prompt.split()) + len(modifier.split()) + _SPARE_WORDS
+    )
+
+
+def merge_messages(prompt: str, modifier: str) -> Messages:
+    """The conversation that asks for one merge."""
+    messages = [{"role": "system", "content": template("merge_system")}]
+    for body, detail, merged in table("merge_examples"):
+        messages.append({"role": "user", "content": template("merge_user").format(prompt=body, modifier=detail)})
+        messages.append({"role": "assistant", "content": merged})
+    return [*messages, {"role": "user", "content": template("merge_user").format(prompt=prompt, modifier=modifier)}]
+
+
+def merge(
+    prompts: Sequence[str], modifiers: Sequence[Sequence[str]], model: LanguageModel, sampling: Sampling
+) -> list[list[str]]:
+    """Merges modifiers into prompts, step i of all prompts together.
+
+    A merge that loses words of the prompt, which small models are prone to, is replaced by `join`.
+
+    Args:
+        prompts: The users' prompts.
+        modifiers: For each prompt its modifiers, in the order of merging.
+        model: The language model.
+        sampling: How it answers.
+
+    Returns:
+        For each prompt its texts, one per step; the last is the augmented prompt.
+    """
+    steps: list[list[str]] = [[] for _ in prompts]
+    current = list(prompts)
+    for step in range(max((len(items) for items in modifiers), default=0)):
+        due = [index for index, items in enumerate(modifiers) if len(items) > step]
+        conversations = [merge_messages(current[index], modifiers[index][step]) for index in due]
+        seeds = [derived_seed("merge", prompts[index], step) for index in due]
+        for index, (answer,) in zip(due, model.complete(conversations, seeds, sampling), strict=True):
+            detail, text = modifiers[index][step], one_line(answer)
+            current[index] = text if keeps_both(text, current[index], detail) else join(current[index], detail)
+            steps[index].append(current[index])
+    return steps
