@@ -68,8 +68,8 @@ class Stage1:
     rewriter: str = ""
     """Folder of the fine-tuned rewriter (sentence refactoring); empty leaves that branch out."""
     carry_over: bool = True
-    """Whether words of the request that the rewriter was never trained on, and that its caption lacks, are put at the
-    caption's end (ours): what it does not know it can only guess."""
+    """Whether the request is put at the caption's end where it has words that the rewriter was never trained on and that
+    the caption lacks (ours): what it does not know it can only guess."""
     examples: str = ""
     """CSV with the columns `prompt`, `critique`, `caption` whose rewrites the instruction branch shows (the authors show
     nine fixed ones); empty shows none."""

@@ -42,7 +42,9 @@ def _read_nodes(folder: Path, kind: Kind) -> Nodes:
     numbers: dict[str, int] = _read_json(folder, f"{name}_to_idx")
     phrases = sorted(numbers, key=numbers.__getitem__)
     if [numbers[phrase] for phrase in phrases] != list(range(len(phrases))):
-        raise GraphError(f"{name}_to_idx.json must number its phrases from 0 without gaps. Got other numbers in {folder}.")
+        raise GraphError(
+            f"{name}_to_idx.json must number its phrases from 0 without gaps. Got other numbers in {folder}."
+        )
     given = _read_json(folder, embed)
     vectors = np.array([given[phrase] for phrase in phrases] if isinstance(given, dict) else given, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(phrases):
@@ -60,7 +62,9 @@ def _read_nodes(folder: Path, kind: Kind) -> Nodes:
 def _directions(one: str, other: str, places: dict[str, int], modifiers: dict[str, int]) -> list[tuple[int, int]]:
     """(place, modifier) of a link; both ways where both phrases are both, since GraphML's links have no direction."""
     ways = {(one, other), (other, one)}
-    return [(places[place], modifiers[modifier]) for place, modifier in ways if place in places and modifier in modifiers]
+    return [
+        (places[place], modifiers[modifier]) for place, modifier in ways if place in places and modifier in modifiers
+    ]
 
 
 def _read_edges(folder: Path, kind: Kind, nodes: dict[Kind, Nodes]) -> Edges:
@@ -155,4 +159,6 @@ def export_published(graph: RelationGraph, folder: Path) -> None:
                 links.add_edge(texts["place"][place], texts[kind][modifier], weight=count)
             networkx.write_graphml(links, folder / file)
     except OSError as error:
-        raise GraphError(f"The graph cannot be written to {folder}: {error.strerror}. Choose another folder.") from error
+        raise GraphError(
+            f"The graph cannot be written to {folder}: {error.strerror}. Choose another folder."
+        ) from error

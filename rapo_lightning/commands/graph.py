@@ -136,7 +136,10 @@ _Option = tuple[tuple[str, ...], dict[str, object]]
 _OUT: _Option = (("--out",), {"type": str, "required": True, "help": "folder to write"})
 _DIR: _Option = (("dir",), {"type": str, "help": "folder of a graph"})
 _CSV: _Option = (("csv",), {"type": str, "nargs": "+", "help": f"CSV with the columns {', '.join(COLUMNS)}"})
-_EMBEDDER: _Option = (("--embedder",), {"type": str, "default": "all-minilm-l6-v2", "help": "checkpoint of the embedder"})
+_EMBEDDER: _Option = (
+    ("--embedder",),
+    {"type": str, "default": "all-minilm-l6-v2", "help": "checkpoint of the embedder"},
+)
 ACTIONS: dict[str, tuple[str, Callable[[Namespace], None], tuple[_Option, ...]]] = {
     "build": ("build a graph from CSVs", _build, (_CSV, _OUT, _EMBEDDER)),
     "add": ("add CSVs to a graph", _add, (_DIR, _CSV)),

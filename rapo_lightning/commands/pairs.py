@@ -35,7 +35,9 @@ def read_captions(source: str, limit: int = 0) -> list[str]:
     try:
         captions = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
-        raise UserError(f"Captions must be UTF-8. Got a byte that is not at position {error.start} of {path}.") from error
+        raise UserError(
+            f"Captions must be UTF-8. Got a byte that is not at position {error.start} of {path}."
+        ) from error
     if not captions:
         raise UserError(f"The captions file has no caption. Got {path}; write one a line.")
     return captions[:limit] if limit else captions

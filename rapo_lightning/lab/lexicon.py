@@ -185,3 +185,22 @@ def asked(prompt: str) -> dict[str, str]:
     if wanted["motion"] in DIRECTED_MOTIONS:
         wanted["direction"] = _first(_DIRECTION_PATTERNS, prompt)
     return {key: value for key, value in wanted.items() if value}
+
+
+def wordings(prompt: str) -> dict[str, str]:
+    """The words by which a user's prompt names each attribute of `asked`."""
+    patterns = {
+        "shape": _SHAPE_PATTERNS, "colour": _COLOUR_PATTERNS, "size": _SIZE_PATTERNS,
+        "background": _BACKGROUND_PATTERNS, "direction": _DIRECTION_PATTERNS, "motion": _MOTION_PATTERNS,
+    }  # fmt: skip
+    found = {}
+    for key, value in asked(prompt).items():
+        named = [pattern for pattern, name in patterns[key.removesuffix("_2")] if name == value]
+        matches = [match[0] for pattern in named if (match := pattern.search(prompt))]
+        if value == "collide":
+            matches = [match[0] for match in [_COLLIDE.search(prompt)] if match]
+        elif value == "beside":
+            matches = re.findall(r"\bleft\b|\bright\b", prompt)
+        if matches:
+            found[key] = matches[0]
+    return found

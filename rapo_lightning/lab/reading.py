@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+from ..stage1.branches import CARRIED
+from ..text import content_words, words
 from .captions import ACTIONS, BACKGROUND_PHRASES, PAIR_VERBS
-from .lexicon import asked
+from .lexicon import asked, wordings
 from .scene import Body, Scene
 from .world import COLOURS, SHAPES
 
@@ -72,12 +74,29 @@ def named(text: str) -> dict[str, set[str]]:
     return {key: values for key, values in found.items() if values}
 
 
+def translated(source: str, aligned: str) -> dict[str, bool]:
+    """For each attribute that a user's prompt names, whether the caption names the same and nothing else instead.
+
+    Args:
+        source: The user's prompt.
+        aligned: What stage 1 made of it; what it carried over from the request does not count.
+    """
+    found = named(aligned.split(CARRIED)[0])
+    return {key: found.get(key) == {value} for key, value in asked(source).items()}
+
+
 def survival(source: str, aligned: str) -> dict[str, bool]:
-    """For each attribute that a user's prompt names, whether an aligned prompt names it too and nothing else instead.
+    """For each attribute that a user's prompt names, whether the aligned prompt still names it.
+
+    Either the caption names the value and no other, or the user's own words for it are all still there.
 
     Args:
         source: The user's prompt.
         aligned: What stage 1 made of it.
     """
-    found = named(aligned)
-    return {key: found.get(key) == {value} for key, value in asked(source).items()}
+    said, phrases = set(words(aligned)), wordings(source)
+    right = translated(source, aligned)
+    for key in right:
+        own = set(content_words(phrases.get(key, "")))
+        right[key] = right[key] or bool(own and own <= said)
+    return right

@@ -19,7 +19,7 @@ from ..recipe import Recipe
 from ..resources import find
 from ..stage3.refiner import Refiner
 from ..store import Row
-from .branches import carry_over, instruct, unknown_phrases
+from .branches import carry_over, instruct, unknown_words
 from .discriminator import BRANCHES, Discriminator, features, load_discriminator, plain_features
 from .merge import merge
 from .modifiers import Group, read_groups, select
@@ -172,8 +172,9 @@ class Aligner:
         answers = instruct(requests, augmented, self.recipe.stage1, language, embedder, models.examples)
         for row, caption, answer in zip(rows, captions, answers, strict=True):
             keep = caption and self.recipe.stage1.carry_over
-            row["carried"] = unknown_phrases(row["source_prompt"], caption, vocabulary) if keep else []
-            row["refactored"], row["instructed"] = carry_over(caption, row["carried"]), answer
+            row["carried"] = unknown_words(row["source_prompt"], caption, vocabulary) if keep else []
+            row["refactored"] = carry_over(caption, row["source_prompt"]) if row["carried"] else caption
+            row["instructed"] = answer
 
     def _choose(self, rows: Sequence[Row], vectors: np.ndarray) -> None:
         """Chooses per prompt among the branches that are there, faithful enough, and the original."""
@@ -188,13 +189,15 @@ class Aligner:
         plain = [plain_features(rows[number]["source_prompt"], text, branch) for number, branch, text in candidates]
         model = self.models.discriminator
         scores = model.predict(features(requests, encoded, plain)) if model is not None else None
+        margin = model.shape.error if model is not None else 0.0
         best: dict[int, tuple[float, str]] = {}
         for index, (number, branch, _) in enumerate(candidates):
             score = float(scores[index]) if scores is not None else 0.0
             rows[number][f"score_{branch}"] = score if scores is not None else None
             faithful = branch == "original" or cosines[index] >= self.recipe.stage1.faithfulness
-            # Without a discriminator all scores are equal, and the first faithful branch is taken.
-            if faithful and (number not in best or score > best[number][0]):
+            # A lead within the discriminator's own error is none; without one all scores are equal. Then the first
+            # faithful branch stands.
+            if faithful and (number not in best or score > best[number][0] + margin):
                 best[number] = (score, branch)
         for number, row in enumerate(rows):
             row["choice"] = best[number][1]

@@ -8,39 +8,33 @@ from ..examples import ExamplePool
 from ..ids import derived_seed
 from ..models.protocols import Embedder, LanguageModel
 from ..recipe import Stage1
-from ..text import one_line, shorten, stop_words, words
+from ..text import content_words, one_line, shorten, words
 from .templates import template
 
-_GAP = 3
-"""Known words between two unknown ones that are carried along, so that "jolting on a spring hither" stays one phrase."""
+CARRIED = " Also: "
+"""What stands between a rewriter's caption and the request carried over."""
 
 
-def unknown_phrases(request: str, caption: str, vocabulary: frozenset[str]) -> list[str]:
-    """Phrases of a request that a rewriter was never trained on and that its caption lacks.
+def unknown_words(request: str, caption: str, vocabulary: frozenset[str]) -> list[str]:
+    """Content words of a request that a rewriter was never trained on and that its caption lacks.
 
     Args:
         request: The user's prompt.
         caption: What the rewriter made of it.
         vocabulary: Words of the rewriter's training data; empty if they are not known, and then nothing is unknown.
     """
-    spoken, said = words(request), set(words(caption))
-    missing = [
-        index
-        for index, word in enumerate(spoken)
-        if vocabulary and word not in vocabulary and word not in stop_words() and word not in said
-    ]
-    phrases: list[list[int]] = []
-    for index in missing:
-        if phrases and index - phrases[-1][-1] <= _GAP + 1:
-            phrases[-1].append(index)
-        else:
-            phrases.append([index])
-    return [" ".join(spoken[indices[0] : indices[-1] + 1]) for indices in phrases]
+    said = set(words(caption))
+    return [word for word in content_words(request) if vocabulary and word not in vocabulary and word not in said]
 
 
-def carry_over(caption: str, phrases: Sequence[str]) -> str:
-    """A caption with phrases of the request put at its end."""
-    return f"{caption} Also: {', '.join(phrases)}." if phrases else caption
+def carry_over(caption: str, request: str) -> str:
+    """A caption with the request put at its end, without the words of asking before and after it."""
+    spoken = request.split()
+    telling = [index for index, word in enumerate(spoken) if content_words(word)]
+    if not telling:
+        return caption
+    kept = " ".join(spoken[telling[0] : telling[-1] + 1]).rstrip(" .,;?!")
+    return f"{caption}{CARRIED}{kept}."
 
 
 def instruct(
