@@ -148,7 +148,7 @@ def _parser(name: str, command: Command) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="the recipe, as an option")
     parser.add_argument("--out", type=str, default="", help="run folder; default: runs/<recipe name>")
     parser.add_argument(
-        "--allow_package", type=list[str], default=[], help="further package that the recipe may import"
+        "--allow_package", type=str, action="append", default=[], help="further package that the recipe may import"
     )
     for option, text in command.options:
         parser.add_argument(f"--{option}", type=str, default="", help=text)

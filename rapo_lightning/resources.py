@@ -36,8 +36,8 @@ def fingerprint(folder: str) -> str:
     files = [path / "graph.json"] if (path / "graph.json").is_file() else sorted(path.glob("*"))
     digest = hashlib.sha256()
     for file in files:
-        # Cards may be edited without changing what is computed.
-        if file.is_file() and file.suffix != ".md":
+        # Cards and markers say nothing of what is computed.
+        if file.is_file() and file.suffix != ".md" and file.name != "checksums.json":
             digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -142,14 +142,18 @@ def export_published(graph: RelationGraph, folder: Path) -> None:
         (folder / "data_info.json").write_text(json.dumps(info, indent=4, ensure_ascii=False), encoding="utf-8")
         for kind, (name, embed) in _NAMES.items():
             nodes = graph.nodes[kind]
-            values = {
+            values: dict[str, object] = {
                 f"{name}_to_idx": {phrase: number for number, phrase in enumerate(texts[kind])},
                 f"{name}_in_sentence": dict(_lists(nodes)),
-                embed: np.asarray(nodes.vectors).astype(np.float64).tolist(),
             }
             for file, value in values.items():
-                with (folder / f"{file}.json").open("w", encoding="utf-8") as sink:
-                    json.dump(value, sink, ensure_ascii=False)
+                (folder / f"{file}.json").write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+            with (folder / f"{embed}.json").open("w", encoding="utf-8") as sink:
+                # Row by row: all vectors of a large graph as Python numbers would take tens of gigabytes.
+                rows = (json.dumps(nodes.vectors[i].tolist()) for i in range(len(nodes)))
+                sink.write("[" + next(rows, ""))
+                sink.writelines(", " + row for row in rows)
+                sink.write("]")
         for kind, file in _GRAPHS.items():
             links = networkx.Graph()
             sources = np.repeat(np.arange(len(graph.places)), np.diff(graph.edges[kind].offsets))

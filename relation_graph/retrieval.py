@@ -20,6 +20,9 @@ DECIMALS = 4
 """Scores are compared to this many decimals: below that, encoders differ from batch to batch."""
 _CHUNK = 16_384
 _BLOCK = 64
+_NOTHING = -9.0
+"""Score of what only fills a block; cosines end at -1."""
+_LAST = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -67,35 +70,40 @@ def matrix_search(queries: NDArray[np.float32], nodes: Nodes, count: int) -> NDA
     """The exact search: one matrix product of all prompts with all nodes, a slab of nodes at a time.
 
     The best `count` of a slab lie in the `count` blocks of 64 with the largest maxima, so only those are looked into.
+    Nodes whose scores are equal to `DECIMALS` are taken oldest first.
     """
-    best_scores = np.full((len(queries), 0), -np.inf, np.float32)
     best = np.zeros((len(queries), 0), np.int64)
     rows = np.arange(len(queries))[:, None]
     for begin in range(0, len(nodes), _CHUNK):
         scores = queries @ np.asarray(nodes.vectors[begin : begin + _CHUNK]).T
         scores /= np.maximum(nodes.norms[begin : begin + _CHUNK], 1e-12)
-        width = -(-scores.shape[1] // _BLOCK) * _BLOCK
-        if width > scores.shape[1]:
-            scores = np.pad(scores, ((0, 0), (0, width - scores.shape[1])), constant_values=-np.inf)
+        short = -scores.shape[1] % _BLOCK
+        if short:
+            scores = np.pad(scores, ((0, 0), (0, short)), constant_values=_NOTHING)
         blocks = scores.reshape(len(queries), -1, _BLOCK)
-        maxima = blocks.max(axis=2)
-        keep = min(count, maxima.shape[1])
-        chosen = np.argpartition(-maxima, keep - 1, axis=1)[:, :keep]
-        inside = blocks[rows, chosen].reshape(len(queries), -1)
-        numbers = (begin + chosen[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(len(queries), -1)
-        best_scores, best = _merge(best_scores, best, inside, numbers, count)
-    return best
+        maxima = _keys(blocks.max(axis=2), np.arange(blocks.shape[1]))
+        chosen = _largest(maxima, count)
+        chosen = np.take_along_axis(_positions(maxima), chosen, axis=1)
+        numbers = begin + (chosen[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(len(queries), -1)
+        keys = np.concatenate([best, _keys(blocks[rows, chosen].reshape(len(queries), -1), numbers)], axis=1)
+        best = np.take_along_axis(keys, _largest(keys, count), axis=1)
+    return _positions(best)
 
 
-def _merge(
-    scores: NDArray[np.float32], numbers: NDArray[np.int64], more: NDArray[np.float32], others: NDArray[np.int64],
-    count: int,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:  # fmt: skip
-    scores, numbers = np.concatenate([scores, more], axis=1), np.concatenate([numbers, others], axis=1)
-    count = min(count, int(np.isfinite(scores).sum(axis=1).min()))
-    kept = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-    rows = np.arange(len(scores))[:, None]
-    return scores[rows, kept], numbers[rows, kept]
+def _keys(scores: NDArray[np.float32], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Integers that sort like rounded scores, and of equal ones the smaller number first."""
+    return (np.rint(scores * 10**DECIMALS).astype(np.int64) << 32) + (_LAST - numbers)
+
+
+def _positions(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers that `_keys` put in."""
+    return _LAST - (keys & _LAST)
+
+
+def _largest(keys: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Columns of the `count` largest keys of each row, in no order."""
+    count = min(count, keys.shape[1])
+    return np.argpartition(keys, keys.shape[1] - count, axis=1)[:, keys.shape[1] - count :]
 
 
 def _exact(query: NDArray[np.float32], nodes: Nodes, numbers: NDArray[np.int64]) -> NDArray[np.float64]:

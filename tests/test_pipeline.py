@@ -23,7 +23,7 @@ from rapo_lightning.trajectory import Row, TrajectoryStore, read_rows
 from tests.helpers import ROOT, run_cli, tiny_recipe
 from tests.test_trajectory import make_row
 
-ALLOW = ("--allow_package", "[tests]")
+ALLOW = ("--allow_package", "tests")
 TIMES = {"seconds_generate", "seconds_judge", "seconds_rewrite"}
 
 
@@ -178,7 +178,7 @@ def test_finetune_resumes_exactly(trained: Path, recipe: Path, tmp_path: Path, m
         main(["finetune", str(recipe), "--out", str(tmp_path), *ALLOW])
     monkeypatch.undo()
     assert not (tmp_path / "refiner").exists()
-    assert main(["finetune", str(recipe), "--out", str(tmp_path), "--allow_package", "[tests]"]) == 0
+    assert main(["finetune", str(recipe), "--out", str(tmp_path), "--allow_package", "tests"]) == 0
     assert len(val_losses(trained)) == 3
     assert val_losses(tmp_path) == val_losses(trained)
     whole, resumed = (load_file(folder / "refiner/adapter_model.safetensors") for folder in (trained, tmp_path))

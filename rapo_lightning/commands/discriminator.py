@@ -109,7 +109,7 @@ def train_discriminator(
     trainer.fit(model, DataLoader(data, BATCH, shuffle=True))
     predicted = np.stack([np.where(known[b], model.predict(inputs[b]), -np.inf) for b in BRANCHES])[:, held]
     truth = np.stack([np.where(known[b], targets[b], -np.inf) for b in BRANCHES])[:, held]
-    errors = (predicted - truth)[np.isfinite(truth)]
+    errors = predicted[np.isfinite(truth)] - truth[np.isfinite(truth)]
     model.shape = dataclasses.replace(model.shape, error=round(float(np.sqrt((errors**2).mean())), 4))
     report = {branch: float(np.nanmean(targets[branch][held])) for branch in BRANCHES if known[branch][held].any()}
     report["chosen"] = float(np.take_along_axis(truth, predicted.argmax(axis=0)[None], axis=0).mean())

@@ -142,6 +142,7 @@ class Aligner:
             "places": [{"phrase": item.phrase, "score": item.score, "count": item.count} for item in places],
             "merges": [],
             "augmented": prompt.text,
+            **{f"score_{branch}": None for branch in BRANCHES},
             "graph": self.recipe.graph,
             "embedder": self.models.embedder.name,
             "language_model": self.models.language.name,

@@ -17,9 +17,8 @@ tags: [prompt-refinement, text-to-video, rapo-lightning]
 ---
 # Prompt refiner for {video_model}
 
-Rewrites a person's short prompt into one that `{video_model}` follows better. A LoRA adapter for `{base}`, fine-tuned on
-the best rounds of a closed loop that generated videos, judged them and rewrote their prompts (RAPO++,
-arXiv:2510.20206, stage 3).
+Rewrites a person's short prompt into one that {video_model} follows better. A LoRA adapter for `{base}`, fine-tuned on
+{origin}.
 
 ```python
 from rapo_lightning import Refiner
@@ -38,9 +37,12 @@ print(refine("{example}"))
 | seed | {seed} |
 | recipe hash of the trajectories | {recipe_hash} |
 
-It learned from one video model's videos and those verifiers' taste; measure it with another instrument before you rely
-on it (`rapo-lightning evaluate`).
+{caution}; measure it with another instrument before you rely on it (`rapo-lightning evaluate`).
 """
+_LOOP = """\
+the best rounds of a closed loop that generated videos, judged them and rewrote their prompts (RAPO++,
+arXiv:2510.20206, stage 3)"""
+_PAIRS = "pairs of a request and the prompt that answers it, such as stage 1's reverse construction makes (RAPO, arXiv:2504.11739)"
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,15 @@ class TrainingSummary:
 def write_card(folder: Path, recipe: Recipe, base: str, summary: TrainingSummary) -> None:
     """Writes `README.md` into a refiner folder."""
     stage3 = recipe.stage3
+    checkpoint = recipe.video_model.get("init_args", {}).get("checkpoint", "")
+    looped = summary.report is not None
     text = _CARD.format(
         base=base,
-        video_model=recipe.video_model.get("init_args", {}).get("checkpoint", "another video model"),
+        video_model=f"`{checkpoint}`" if checkpoint else "a video model",
+        origin=_LOOP if looped else _PAIRS,
+        caution="It learned from one video model's videos and those verifiers' taste"
+        if looped
+        else "It learned from pairs alone and has seen no video",
         folder=f"runs/{recipe.name}/refiner",
         example=summary.example.replace('"', "'"),
         report=summary.report or f"{summary.pairs} pairs from a CSV",
