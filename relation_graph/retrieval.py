@@ -18,7 +18,9 @@ SPARE = 4
 changes with the number of prompts, does not change what is found."""
 DECIMALS = 4
 """Scores are compared to this many decimals: below that, encoders differ from batch to batch."""
-_CHUNK = 16_384
+_CHUNK = 8192
+_UNIT = 1e-6
+"""Norms this near to 1 are not divided by: float32 is no more exact."""
 _BLOCK = 64
 _NOTHING = -9.0
 """Score of what only fills a block; cosines end at -1."""
@@ -73,19 +75,23 @@ def matrix_search(queries: NDArray[np.float32], nodes: Nodes, count: int) -> NDA
     Nodes whose scores are equal to `DECIMALS` are taken oldest first.
     """
     best = np.zeros((len(queries), 0), np.int64)
-    rows = np.arange(len(queries))[:, None]
+    columns, right = np.arange(len(queries)), np.ascontiguousarray(queries.T)
     for begin in range(0, len(nodes), _CHUNK):
-        scores = queries @ np.asarray(nodes.vectors[begin : begin + _CHUNK]).T
-        scores /= np.maximum(nodes.norms[begin : begin + _CHUNK], 1e-12)
-        short = -scores.shape[1] % _BLOCK
+        norms = np.maximum(nodes.norms[begin : begin + _CHUNK], 1e-12)
+        vectors = np.asarray(nodes.vectors[begin : begin + _CHUNK])
+        if np.abs(norms - 1).max() > _UNIT:
+            vectors = vectors / norms[:, None]
+        # Prompts run along the fast axis, so that the maxima of all of them are taken side by side.
+        scores = vectors @ right
+        short = -len(scores) % _BLOCK
         if short:
-            scores = np.pad(scores, ((0, 0), (0, short)), constant_values=_NOTHING)
-        blocks = scores.reshape(len(queries), -1, _BLOCK)
-        maxima = _keys(blocks.max(axis=2), np.arange(blocks.shape[1]))
-        chosen = _largest(maxima, count)
-        chosen = np.take_along_axis(_positions(maxima), chosen, axis=1)
+            scores = np.pad(scores, ((0, short), (0, 0)), constant_values=_NOTHING)
+        blocks = scores.reshape(-1, _BLOCK, len(queries))
+        maxima = _keys(blocks.max(axis=1).T, np.arange(len(blocks)))
+        chosen = np.take_along_axis(_positions(maxima), _largest(maxima, count), axis=1)
+        inside = blocks[chosen, :, columns[:, None]].reshape(len(queries), -1)
         numbers = begin + (chosen[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(len(queries), -1)
-        keys = np.concatenate([best, _keys(blocks[rows, chosen].reshape(len(queries), -1), numbers)], axis=1)
+        keys = np.concatenate([best, _keys(inside, numbers)], axis=1)
         best = np.take_along_axis(keys, _largest(keys, count), axis=1)
     return _positions(best)
 
