@@ -54,7 +54,7 @@ def draw_neighbourhood(graph: RelationGraph, place: int, target: Path, limit: in
     for node, (x, y) in positions.items():
         out = (0.0, -0.1) if node == hub else (x * 1.08, y * 1.08)
         side = "center" if abs(x) < 0.25 else "left" if x > 0 else "right"
-        axes.text(*out, _wrapped(node[1]), fontsize=11 if node == hub else 8, ha=side, va="center",
+        axes.text(out[0], out[1], _wrapped(node[1]), fontsize=11 if node == hub else 8, ha=side, va="center",
                   weight="bold" if node == hub else "normal")  # fmt: skip
     handles = [
         Line2D([], [], marker="o", linestyle="", color=colour, label=label)

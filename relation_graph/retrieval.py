@@ -80,7 +80,7 @@ def matrix_search(queries: NDArray[np.float32], nodes: Nodes, count: int) -> NDA
         norms = np.maximum(nodes.norms[begin : begin + _CHUNK], 1e-12)
         vectors = np.asarray(nodes.vectors[begin : begin + _CHUNK])
         if np.abs(norms - 1).max() > _UNIT:
-            vectors = vectors / norms[:, None]
+            vectors = (vectors / norms[:, None]).astype(np.float32)
         # Prompts run along the fast axis, so that the maxima of all of them are taken side by side.
         scores = vectors @ right
         short = -len(scores) % _BLOCK

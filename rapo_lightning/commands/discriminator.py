@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import lightning
@@ -15,6 +16,7 @@ from datamodules import PromptDataModule
 
 from ..console import say
 from ..evaluation.module import ArmModule
+from ..models import Residency
 from ..models.protocols import Embedder
 from ..prompts import Prompt, read_prompts
 from ..recipe import Recipe
@@ -48,6 +50,10 @@ class MeanOfVerifiers:
         return [Judgement(sum(values) / len(values) if values else None) for values in known]
 
 
+def _texts_of(texts: dict[str, str], batch: Sequence[Prompt], residency: Residency) -> dict[str, str]:
+    return {prompt.id: texts[prompt.id] for prompt in batch}
+
+
 def _score_branches(
     recipe: Recipe, prompts: list[Prompt], aligned: dict[str, Row], folder: Path
 ) -> dict[str, list[float]]:
@@ -63,9 +69,8 @@ def _score_branches(
         left = [prompt for prompt in prompts if prompt.id not in done and texts[prompt.id]]
         say(f"{branch}: {len(left)} videos to make")
         if left:
-            module = ArmModule(
-                recipe, models, metric, store, identity, lambda batch, _, t=texts: {p.id: t[p.id] for p in batch}
-            )  # type: ignore[misc]
+            choose = partial(_texts_of, texts)
+            module = ArmModule(recipe, models, metric, store, identity, choose)
             data = PromptDataModule(left, recipe.stage2.batch_size)
             predict_trainer(recipe.trainer).predict(module, data, return_predictions=False)
         found = {row["prompt_id"]: row[f"score_{metric.name}"] or 0.0 for row in store.rows(identity)}

@@ -79,7 +79,7 @@ class Evaluator:
         """Runs the loop of an arm; returns its winners and the seconds per prompt."""
         uses_refiner = arm.startswith("refiner")
         name = f"loop-{self._identity(arm)}"
-        starter = self._refined if uses_refiner else None
+        starter: PromptChooser | None = self._refined if uses_refiner else None
         if starter is None and self.recipe.stage2.start == "stage1":
             starter = self._aligned()[0]
         store = run_loop(self.loop_recipe, self.prompts, self.folder / name, self.models, starter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -132,7 +133,7 @@ def _folder(name: str) -> Path:
     return find(name) or Path(name)
 
 
-_Option = tuple[tuple[str, ...], dict[str, object]]
+_Option = tuple[tuple[str, ...], dict[str, Any]]
 _OUT: _Option = (("--out",), {"type": str, "required": True, "help": "folder to write"})
 _DIR: _Option = (("dir",), {"type": str, "help": "folder of a graph"})
 _CSV: _Option = (("csv",), {"type": str, "nargs": "+", "help": f"CSV with the columns {', '.join(COLUMNS)}"})
