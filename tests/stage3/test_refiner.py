@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from datamodules.pairs import IGNORED, PairDataModule, tokenize_pair
+from datamodules.pairs import IGNORED, PairDataModule, tokenize_pairs
 from rapo_lightning import Refiner
 from rapo_lightning.errors import RunError, UserError
 from rapo_lightning.models.transformers_language import load_causal_model
@@ -62,7 +62,7 @@ def test_bad_pairs_csv_is_named(tmp_path: Path, content: str, message: str) -> N
 
 def test_loss_is_on_the_completion_alone(language_model: Path) -> None:
     _, tokenizer = load_causal_model(str(language_model), "float32")
-    tokens = tokenize_pair(PAIR, tokenizer)
+    tokens = tokenize_pairs([PAIR], tokenizer)[0]
     counted = [token for token, label in zip(tokens["input_ids"], tokens["labels"], strict=True) if label != IGNORED]
     assert tokenizer.decode(counted) == "a red ball<|im_end|>"
     assert tokenizer.decode(tokens["input_ids"][: -len(counted)]).endswith("<|im_start|>assistant\n")
