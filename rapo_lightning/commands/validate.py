@@ -31,7 +31,15 @@ def _prompts(recipe: Recipe) -> None:
 
 
 def faults(recipe: Recipe) -> list[str]:
-    """All faults of a recipe, one sentence each."""
+    """All faults of a recipe, one sentence each.
+
+    A recipe that names neither a video model nor prompts is for `finetune --pairs` alone; only its language model counts.
+    """
+    if not recipe.video_model.get("class_path") and not recipe.prompts and not recipe.evaluation.prompts:
+        return _faults_of(
+            [lambda: check(recipe.language_model, "language_model")]
+            + [lambda name=name: _checkpoint(name) for name in checkpoint_names(recipe)]  # type: ignore[misc]
+        )
     components: dict[str, Component] = {
         name: getattr(recipe, name) for name in ("video_model", "language_model", "embedder")
     }
@@ -53,7 +61,12 @@ def faults(recipe: Recipe) -> list[str]:
             checks.append(lambda component=component, name=name: check(component, f"stage1.{name}"))  # type: ignore[misc]
     if recipe.stage2.examples:
         checks.append(lambda: read_examples(recipe.stage2.examples))
-    found = [] if recipe.stage2.verifiers else ["`stage2.verifiers` must name at least one verifier. Got none."]
+    missing = [] if recipe.stage2.verifiers else ["`stage2.verifiers` must name at least one verifier. Got none."]
+    return missing + _faults_of(checks)
+
+
+def _faults_of(checks: list[Callable[[], object]]) -> list[str]:
+    found = []
     for run in checks:
         try:
             run()
