@@ -33,13 +33,14 @@ def _prompts(recipe: Recipe) -> None:
 def faults(recipe: Recipe) -> list[str]:
     """All faults of a recipe, one sentence each.
 
-    A recipe that names neither a video model nor prompts is for `finetune --pairs` alone; only its language model counts.
+    A recipe that names a language model and nothing else is for `finetune --pairs` alone.
     """
-    if not recipe.video_model.get("class_path") and not recipe.prompts and not recipe.evaluation.prompts:
-        return _faults_of(
-            [lambda: check(recipe.language_model, "language_model")]
-            + [lambda name=name: _checkpoint(name) for name in checkpoint_names(recipe)]  # type: ignore[misc]
-        )
+    others = [recipe.video_model, recipe.vision_language_model, recipe.embedder, recipe.evaluation.metric]
+    others += recipe.stage2.verifiers
+    if recipe.language_model.get("class_path") and not any(item.get("class_path") for item in others):
+        alone: list[Callable[[], object]] = [lambda: check(recipe.language_model, "language_model")]
+        alone += [lambda name=name: _checkpoint(name) for name in checkpoint_names(recipe)]  # type: ignore[misc]
+        return _faults_of(alone)
     components: dict[str, Component] = {
         name: getattr(recipe, name) for name in ("video_model", "language_model", "embedder")
     }
