@@ -30,6 +30,7 @@ from .align import align_prompts
 from .common import fetch_models, predict_trainer, run_folder, save_recipe
 
 EPOCHS, BATCH = 60, 64
+"""Passes over the candidates, and candidates per step (ours)."""
 _HELD_OUT = 10
 """Every tenth prompt tells how good the choice is."""
 

@@ -1,0 +1,235 @@
+"""The recipe's sections for the stages, and the parts they share; see `recipe` for the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+
+class Component(TypedDict, total=False):
+    """A class named in a recipe, with the arguments of its constructor; empty where none is named.
+
+    The default must stay empty: jsonargparse imports the class when one `class_path` replaces another, which would
+    happen before the allowlist is looked at.
+    """
+
+    class_path: str
+    init_args: dict[str, Any]
+
+
+@dataclass
+class Sampling:
+    """How a language model samples."""
+
+    temperature: float = 0.7
+    """Softmax temperature (ours); 0 takes the likeliest token always."""
+    top_p: float = 0.95
+    """Share of the probability that is sampled from (ours)."""
+    top_k: int = 50
+    """Number of tokens that are sampled from (the transformers default)."""
+    max_new_tokens: int = 128
+    """Longest answer in tokens (the authors' stage-2 script)."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 1 or self.max_new_tokens < 1:
+            raise ValueError(
+                "Sampling needs temperature >= 0, 0 < top_p <= 1, top_k >= 1 and max_new_tokens >= 1. "
+                f"Got temperature={self.temperature}, top_p={self.top_p}, top_k={self.top_k}, "
+                f"max_new_tokens={self.max_new_tokens}."
+            )
+
+
+@dataclass
+class Stage1:
+    """Retrieval-augmented prompt optimization (RAPO); the graph is the top-level `graph`."""
+
+    place_num: int = 3
+    """Places retrieved per prompt (the authors' script)."""
+    verb_num: int = 5
+    """Modifiers of each kind taken from one place, the nearest (the authors' script draws that many at random)."""
+    topk_num: int = 5
+    """Modifiers of each kind kept per prompt, over all its places (the authors' script)."""
+    threshold: float = 0.6
+    """Least cosine of prompt and modifier for the modifier to be merged (the authors' script)."""
+    exclusive: str = ""
+    """Text file with groups of words that exclude each other (`red | blue | green`), by which contradictions are found
+    (ours); empty takes the shipped one."""
+    merge: Sampling = field(default_factory=lambda: Sampling(temperature=0.0, max_new_tokens=96))
+    """How the language model merges a modifier into the prompt (ours: greedy)."""
+    rewriter: str = ""
+    """Folder of the fine-tuned rewriter (sentence refactoring); empty leaves that branch out."""
+    carry_over: bool = True
+    """Whether the request is put at the caption's end where it has words that the rewriter was never trained on and that
+    the caption lacks (ours): what it does not know it can only guess."""
+    examples: str = ""
+    """CSV with the columns `prompt`, `critique`, `caption` whose rewrites the instruction branch shows (the authors show
+    nine fixed ones); empty shows none."""
+    examples_per_prompt: int = 5
+    """How many of the examples nearest to the prompt are shown (ours)."""
+    instruct: Sampling = field(default_factory=lambda: Sampling(temperature=0.0, max_new_tokens=96))
+    """How the frozen language model rewrites by instruction (ours: greedy)."""
+    instruct_words: int = 30
+    """Longest rewrite by instruction in words (the authors' script)."""
+    discriminator: str = ""
+    """Folder of the discriminator that chooses between the branches and the original; empty takes the first branch
+    there is, refactoring before instruction."""
+    faithfulness: float = 0.3
+    """Least cosine of request and branch for the branch to be chosen (ours)."""
+    extractor: Component = field(default_factory=Component)
+    """What reads places and modifiers off captions in `graph extract`."""
+    degrader: Component = field(default_factory=Component)
+    """What turns captions into requests in `pairs` (reverse construction)."""
+    captions: str = ""
+    """Training captions of the video model, a txt file with one a line, for `graph extract` and `pairs`."""
+    degradations: int = 3
+    """Requests made of each caption in `pairs` (ours; the paper has about 86,000 pairs and does not say)."""
+    batch_size: int = 256
+    """Prompts that go through stage 1 together."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        least = min(
+            self.place_num, self.verb_num, self.topk_num, self.batch_size, self.instruct_words, self.degradations
+        )
+        if least < 1 or not -1 <= self.threshold <= 1 or self.examples_per_prompt < 0:
+            raise ValueError(
+                "`stage1` needs place_num, verb_num, topk_num, batch_size, instruct_words and degradations >= 1, "
+                f"examples_per_prompt >= 0 and a threshold in -1..1. Got {self.place_num}, {self.verb_num}, "
+                f"{self.topk_num}, {self.batch_size}, {self.instruct_words}, {self.degradations}, "
+                f"{self.examples_per_prompt} and {self.threshold}."
+            )
+
+
+@dataclass
+class Stage2:
+    """The closed loop, sample-specific prompt optimization (SSPO)."""
+
+    start: Literal["prompt", "stage1"] = "prompt"
+    """What round 0 is made from: the user's prompt, or what stage 1 makes of it (paper)."""
+    rounds: int = 5
+    """Videos per prompt, the first from the prompt as it came (paper: rounds 0 to 4)."""
+    verifiers: list[Component] = field(default_factory=list)
+    """What scores a video; each gives one `score_<name>` column (the paper does not name its verifiers)."""
+    candidates: int = 4
+    """Rewrites sampled per prompt and round, of which one is generated (ours)."""
+    style_weight: float = 1.0
+    """Weight of the share of a candidate's words that the example captions use, beside its similarity to the request
+    and the critique, when one candidate is chosen (ours); 0 looks at similarity alone."""
+    examples: str = ""
+    """CSV with the columns `prompt`, `critique`, `caption`: rewrites shown to the language model (ours); empty shows
+    none."""
+    examples_per_prompt: int = 5
+    """How many of the examples nearest to the prompt are shown (ours)."""
+    memory: int = 1
+    """Earlier rewrites that the instruction shows with their scores, best first (paper: all); critiques of all earlier
+    rounds are shown in any case."""
+    physics: Literal["off", "log", "rewrite"] = "rewrite"
+    """Whether the language model checks the optical flow against the physical law in a phase of its own, and whether
+    the rewrite instruction shows its answer (`rewrite`, the authors' script) or the row alone (`log`)."""
+    physics_tokens: int = 48
+    """Longest physics check in tokens (ours)."""
+    flow_seconds: float = 0.5
+    """Time between two frames of the optical flow (the authors' script)."""
+    max_words: int = 120
+    """Longest rewrite in words; longer ones are cut at a sentence end (PhyT2V's limit, the authors' script too)."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """How rewrites and physics checks are sampled."""
+    batch_size: int = 32
+    """Prompts that go through the loop's phases together."""
+    save_videos: bool = True
+    """Whether to write an mp4 of every round."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if min(self.rounds, self.candidates, self.batch_size) < 1 or self.examples_per_prompt < 0 or self.memory < 0:
+            raise ValueError(
+                "`stage2` needs rounds, candidates and batch_size >= 1, examples_per_prompt and memory >= 0. Got "
+                f"rounds={self.rounds}, candidates={self.candidates}, batch_size={self.batch_size}, "
+                f"examples_per_prompt={self.examples_per_prompt}, memory={self.memory}."
+            )
+
+
+@dataclass
+class Pairs:
+    """Which rounds of a trajectory become training pairs."""
+
+    margin: float = 0.0
+    """The winner's mean score must exceed round 0's by more than this (ours; the paper states no filter)."""
+    floors: dict[str, float] = field(default_factory=dict)
+    """Least score of the winner, by verifier (Prompt-A-Video's floors per metric; the paper states none)."""
+    max_words: int = 120
+    """Longest completion in words (Prompt-A-Video drops over 130, PhyT2V over 120)."""
+    validation_share: float = 0.1
+    """Share of the prompts that are held out for the validation loss (ours)."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if not 0 <= self.validation_share < 1 or self.max_words < 1:
+            raise ValueError(
+                "`stage3.pairs` needs 0 <= validation_share < 1 and max_words >= 1. Got "
+                f"validation_share={self.validation_share}, max_words={self.max_words}."
+            )
+
+
+@dataclass
+class Lora:
+    """The adapter."""
+
+    r: int = 64
+    """Rank (paper)."""
+    alpha: int = 64
+    """Scale (Open-Sora-Plan's refiner)."""
+    dropout: float = 0.1
+    """Dropout (Open-Sora-Plan's refiner)."""
+    target_modules: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
+    """Adapted layers (Open-Sora-Plan's refiner)."""
+
+
+@dataclass
+class Optimizer:
+    """AdamW with warm-up and cosine decay."""
+
+    lr: float = 1.5e-4
+    """Peak learning rate (Open-Sora-Plan's refiner)."""
+    weight_decay: float = 0.0
+    """Weight decay (ours)."""
+    warmup_share: float = 0.1
+    """Share of the steps with rising rate (Open-Sora-Plan's refiner)."""
+    batch_size: int = 32
+    """Pairs per optimizer step, over all devices (paper)."""
+    micro_batch_size: int = 8
+    """Pairs per forward pass and device (ours)."""
+
+
+@dataclass
+class Stage3:
+    """Fine-tuning of the prompt refiner."""
+
+    objective: Literal["sft"] = "sft"
+    """Training objective (paper: supervised fine-tuning)."""
+    epochs: int = 8
+    """Passes over the pairs (paper: 8 and 3 "respectively"; which is meant for the refiner is ambiguous)."""
+    max_length: int = 512
+    """Longest pair in tokens (ours); longer ones are dropped and counted."""
+    system: str = ""
+    """System message of the refiner; empty takes the shipped template `stage3/templates/system.txt`."""
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
+    """How the trained refiner answers (ours: greedy)."""
+    pairs: Pairs = field(default_factory=Pairs)
+    """Pair rule and filters."""
+    lora: Lora = field(default_factory=Lora)
+    """The adapter."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """The optimizer."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if self.epochs < 1 or self.optimizer.batch_size % self.optimizer.micro_batch_size:
+            raise ValueError(
+                "`stage3` needs epochs >= 1 and an optimizer.batch_size that micro_batch_size divides. Got epochs="
+                f"{self.epochs}, batch_size={self.optimizer.batch_size}, "
+                f"micro_batch_size={self.optimizer.micro_batch_size}."
+            )
