@@ -3,7 +3,8 @@
 make       synthetic graph of 500,000 places, 200,000 modifiers and 2,000,000 links, in our format and the published
 load       opening it, against reading the published JSON and GraphML; each in a process of its own
 retrieve   1,000 prompts at once, against one by one
-build      graphs from 25,000 to 200,000 CSV rows, and the encoder in batches against one phrase at a time
+build      graphs from 25,000 to 200,000 CSV rows
+encode     the encoder in batches against one phrase at a time; on a GPU where there is one
 """
 
 from __future__ import annotations
@@ -125,17 +126,19 @@ def load(folder: Path) -> None:
           f"1/{theirs['megabytes'] / memory:.0f} of the memory")  # fmt: skip
 
 
-def _encoder(batch_size: int):  # type: ignore[no-untyped-def]
+def _encoder(device: str = "cpu"):  # type: ignore[no-untyped-def]
+    import torch
+
     from rapo_lightning.models import SentenceEmbedder
 
-    encoder = SentenceEmbedder("all-minilm-l6-v2", batch_size)
-    encoder.load()
+    encoder = SentenceEmbedder("all-minilm-l6-v2", 256)
+    encoder.to(torch.device(device))
     return encoder
 
 
 def retrieve_part(folder: Path) -> None:
     """1,000 prompts at once against 100 one by one, in turns, three times."""
-    graph, encoder = load_graph(folder / "graph"), _encoder(256)
+    graph, encoder = load_graph(folder / "graph"), _encoder()
     prompts = [f"{SUBJECTS[i % 8]} {VERBS_[i // 8 % 10]} {WHERE[i // 80 % 8]} at {i} o'clock" for i in range(1000)]
     retrieve(graph, encoder.encode(prompts[:8]))
     for turn in range(3):
@@ -154,8 +157,8 @@ def retrieve_part(folder: Path) -> None:
 
 
 def build(folder: Path) -> None:
-    """Rows and phrases per second by size, then the encoder alone, in turns."""
-    encoder, rng = _encoder(256), np.random.default_rng(0)
+    """Rows and phrases per second by size."""
+    encoder, rng = _encoder(), np.random.default_rng(0)
     for rows in (25_000, 50_000, 100_000, 200_000):
         path = folder / f"rows-{rows}.csv"
         with path.open("w", newline="") as file:
@@ -170,7 +173,16 @@ def build(folder: Path) -> None:
         seconds, phrases = time.perf_counter() - begin, sum(len(nodes) for nodes in graph.nodes.values())
         print(f"{rows} rows: {seconds:.1f} s, {seconds / rows * 1e3:.3f} ms a row, {phrases} phrases, "
               f"{sum(report.good for report in reports.values())} rows read", flush=True)  # fmt: skip
-    texts = [phrase(int(n)) for n in rng.integers(640, size=4000)]
+
+
+def encode(folder: Path) -> None:
+    """Phrases per second of the encoder in batches and one by one, in turns."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder, rng = _encoder(device), np.random.default_rng(0)
+    texts = [phrase(int(n)) for n in rng.integers(100_000, size=20_000 if device == "cuda" else 4000)]
+    encoder.encode(texts[:512])
     for turn in range(3):
         begin = time.perf_counter()
         encoder.encode(texts)
@@ -180,14 +192,14 @@ def build(folder: Path) -> None:
             encoder.encode([text])
         single = 200 / (time.perf_counter() - begin)
         print(
-            f"turn {turn}: {batched:.0f} phrases/s in batches, {single:.0f} one by one: {batched / single:.1f} times",
+            f"{device}, turn {turn}: {batched:.0f} phrases/s in batches, {single:.0f} one by one: {batched / single:.1f} times",
             flush=True,
         )
 
 
 if __name__ == "__main__":
     parts = {"make": make, "load": load, "load_ours": load_ours, "load_published": load_published,
-             "retrieve": retrieve_part, "build": build}  # fmt: skip
+             "retrieve": retrieve_part, "build": build, "encode": encode}  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=list(parts))
     parser.add_argument("--folder", type=Path, required=True, help="where the synthetic graphs are (12 GB)")

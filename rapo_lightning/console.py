@@ -13,6 +13,8 @@ _NOISE = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*Found .* module\\(s\\) in eval mode.*",
     ".*predict returned None.*",
+    # The discriminator is so small that its Trainer is told to stay on the CPU.
+    ".*GPU available but not used.*",
     ".*`torch_dtype` is deprecated.*",
     ".*is_gradient_checkpointing` is deprecated.*",
     ".*The number of training batches .* is smaller than the logging interval.*",

@@ -16,7 +16,7 @@ from .resources import fingerprint
 
 __all__ = [
     "Component", "Evaluation", "Lora", "Optimizer", "Pairs", "Recipe", "Sampling", "Stage1", "Stage2", "Stage3",
-    "TrainerOptions", "strip_layout",
+    "TrainerOptions", "named", "strip_layout",
 ]  # fmt: skip
 
 
@@ -98,7 +98,7 @@ class Recipe:
         for name in ("batch_size", "save_videos", "start"):
             del stage2[name]
         models = [self.video_model, self.language_model, self.vision_language_model, self.embedder]
-        parts = [strip_layout([_named(model) for model in models]), strip_layout(stage2), self.seed]
+        parts = [strip_layout([named(model) for model in models]), strip_layout(stage2), self.seed]
         if self.stage2.start == "stage1":
             parts.append(self.align_hash())
         return _hash(parts)
@@ -112,11 +112,12 @@ class Recipe:
         for name in ("batch_size", "extractor", "degrader", "captions", "degradations", "rewriter", "discriminator"):
             del stage1[name]
         files = [fingerprint(path) for path in (self.graph, self.stage1.rewriter, self.stage1.discriminator)]
-        models = [_named(self.language_model), _named(self.embedder)]
+        models = [named(self.language_model), named(self.embedder)]
         return _hash([strip_layout(models), strip_layout(stage1), files, self.seed])
 
 
-def _named(model: Component) -> dict[str, Any]:
+def named(model: Component) -> dict[str, Any]:
+    """A component's class and arguments; having no arguments and an empty dict of them are the same."""
     return {"class_path": model.get("class_path", ""), "init_args": model.get("init_args", {})}
 
 

@@ -45,6 +45,7 @@ def save_graph(graph: RelationGraph, folder: Path) -> None:
     Raises:
         GraphError: If `folder` holds something that is no graph, or cannot be written.
     """
+    _restore(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise GraphError(
             f"A graph is written to an empty folder or over a graph. Got {folder}, which holds other files."
@@ -56,16 +57,27 @@ def save_graph(graph: RelationGraph, folder: Path) -> None:
         _write_files(graph, incoming)
         if folder.exists():
             # Maps of the old graph that are still open keep their files.
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            os.replace(folder, old)
+            previous = _previous(folder)
+            shutil.rmtree(previous, ignore_errors=True)
+            os.replace(folder, previous)
             os.replace(incoming, folder)
-            shutil.rmtree(old)
+            shutil.rmtree(previous)
         else:
             os.replace(incoming, folder)
     except OSError as error:
         raise GraphError(
             f"The graph cannot be written to {folder}: {error.strerror}. Choose another folder."
         ) from error
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _restore(folder: Path) -> None:
+    """Puts a graph back that a writer, killed halfway, had moved away to make room for the new one."""
+    if not folder.exists() and (_previous(folder) / MANIFEST).is_file():
+        os.replace(_previous(folder), folder)
 
 
 def _write_files(graph: RelationGraph, folder: Path) -> None:
@@ -103,6 +115,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         GraphError: If it is no graph folder, of another format, or a file is missing or cut off.
     """
+    _restore(folder)
     path = folder / MANIFEST
     if not path.is_file():
         raise GraphError(

@@ -224,6 +224,8 @@ def test_evaluate_compares_all_arms_and_resumes(
     assert "gap closure" in capsys.readouterr().out
     parts = sorted((trained / "evaluation").rglob("*.parquet"))
     assert main(["evaluate", str(recipe), "--out", str(trained), *ALLOW]) == 0
+    faster = ["--evaluation.metric.init_args.workers", "1", "--stage2.batch_size", "2"]
+    assert main(["evaluate", str(recipe), "--out", str(trained), *ALLOW, *faster]) == 0
     assert sorted((trained / "evaluation").rglob("*.parquet")) == parts
 
 

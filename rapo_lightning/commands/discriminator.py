@@ -10,18 +10,19 @@ from pathlib import Path
 import lightning
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import PromptDataModule
 
-from ..console import say
+from ..console import quiet_trainer, say
 from ..evaluation.module import ArmModule
 from ..models import Residency
 from ..models.protocols import Embedder
 from ..prompts import Prompt, read_prompts
 from ..recipe import Recipe
 from ..stage1.align import AlignModels
-from ..stage1.discriminator import BRANCHES, Discriminator, Shape, features, plain_features
+from ..stage1.discriminator import BRANCHES, Discriminator, Shape, choose_branch, features, plain_features
 from ..stage2.loop import LoopModels
 from ..stage2.verifiers import Judgement, Verifier, View
 from ..store import Row
@@ -107,21 +108,27 @@ def train_discriminator(
     train_y = np.concatenate([targets[branch][~held & known[branch]] for branch in BRANCHES]).astype(np.float32)
     lightning.seed_everything(seed, verbose=False)
     model = Discriminator(Shape(embedder.name, requests.shape[1]))
+    quiet_trainer()
     trainer = lightning.Trainer(
         accelerator="cpu", devices=1, max_epochs=EPOCHS, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     data = TensorDataset(torch.from_numpy(train_x), torch.from_numpy(train_y))
     trainer.fit(model, DataLoader(data, BATCH, shuffle=True))
-    predicted = np.stack([np.where(known[b], model.predict(inputs[b]), -np.inf) for b in BRANCHES])[:, held]
-    truth = np.stack([np.where(known[b], targets[b], -np.inf) for b in BRANCHES])[:, held]
-    errors = predicted[np.isfinite(truth)] - truth[np.isfinite(truth)]
-    model.shape = dataclasses.replace(model.shape, error=round(float(np.sqrt((errors**2).mean())), 4))
-    report = {branch: float(np.nanmean(targets[branch][held])) for branch in BRANCHES if known[branch][held].any()}
-    report["chosen"] = float(np.take_along_axis(truth, predicted.argmax(axis=0)[None], axis=0).mean())
-    report["best"] = float(truth.max(axis=0).mean())
-    report["error"] = model.shape.error
-    return model, report
+    predicted = np.stack([np.where(known[b], model.predict(inputs[b]), np.nan) for b in BRANCHES])[:, held]
+    truth = np.stack([targets[branch] for branch in BRANCHES])[:, held]
+    model.shape = dataclasses.replace(model.shape, error=round(float(np.sqrt(np.nanmean((predicted - truth) ** 2))), 4))
+    return model, _report(predicted, truth, model.shape.error)
+
+
+def _report(predicted: NDArray[np.float64], truth: NDArray[np.float64], error: float) -> dict[str, float]:
+    """Mean scores of each branch, of the choice as `align` makes it and of the best; arrays are `(branches, prompts)`."""
+    chosen = []
+    for guessed, real in zip(predicted.T, truth.T, strict=True):
+        there = {branch: index for index, branch in enumerate(BRANCHES) if np.isfinite(real[index])}
+        chosen.append(real[there[choose_branch({name: float(guessed[i]) for name, i in there.items()}, error)]])
+    report = {b: float(np.nanmean(row)) for b, row in zip(BRANCHES, truth, strict=True) if np.isfinite(row).any()}
+    return {**report, "chosen": float(np.mean(chosen)), "best": float(np.nanmax(truth, axis=0).mean()), "error": error}
 
 
 def discriminator(recipe: Recipe, recipe_yaml: str, out: str) -> Path:

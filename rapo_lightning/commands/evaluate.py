@@ -19,7 +19,7 @@ from ..evaluation.arms import ArmResult, scores_in_order, summarize, table
 from ..evaluation.module import ArmModule, PromptChooser
 from ..models import Residency
 from ..prompts import Prompt, read_prompts
-from ..recipe import Recipe
+from ..recipe import Recipe, named, strip_layout
 from ..resources import find
 from ..stage1.align import AlignModels
 from ..stage2.loop import LoopModels
@@ -61,7 +61,7 @@ class Evaluator:
 
     def _identity(self, arm: str) -> str:
         evaluation = self.recipe.evaluation
-        parts = [self.recipe.row_hash(), evaluation.metric, evaluation.seed, arm]
+        parts = [self.recipe.row_hash(), strip_layout(named(evaluation.metric)), evaluation.seed, arm]
         if "refiner" in arm:
             parts.append(self._refiner_hash())
         if arm == "stage1":

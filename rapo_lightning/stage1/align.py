@@ -20,7 +20,7 @@ from ..resources import find
 from ..stage3.refiner import Refiner
 from ..store import Row
 from .branches import carry_over, instruct, unknown_words
-from .discriminator import BRANCHES, Discriminator, features, load_discriminator, plain_features
+from .discriminator import BRANCHES, Discriminator, choose_branch, features, load_discriminator, plain_features
 from .merge import merge
 from .modifiers import Group, read_groups, select
 from .search import DeviceSearch
@@ -168,7 +168,7 @@ class Aligner:
         vocabulary: frozenset[str] = frozenset()
         if rewriter is not None:
             self.residency.use(rewriter.model)
-            captions, vocabulary = rewriter(augmented), rewriter.vocabulary
+            captions, vocabulary = rewriter.answers(augmented), rewriter.vocabulary
         embedder, language = self.residency.use(models.embedder), self.residency.use(models.language)
         answers = instruct(requests, augmented, self.recipe.stage1, language, embedder, models.examples)
         for row, caption, answer in zip(rows, captions, answers, strict=True):
@@ -191,16 +191,14 @@ class Aligner:
         model = self.models.discriminator
         scores = model.predict(features(requests, encoded, plain)) if model is not None else None
         margin = model.shape.error if model is not None else 0.0
-        best: dict[int, tuple[float, str]] = {}
+        faithful: list[dict[str, float]] = [{} for _ in rows]
         for index, (number, branch, _) in enumerate(candidates):
+            # Without a discriminator all scores are equal, and the first faithful branch stands.
             score = float(scores[index]) if scores is not None else 0.0
             rows[number][f"score_{branch}"] = score if scores is not None else None
-            faithful = branch == "original" or cosines[index] >= self.recipe.stage1.faithfulness
-            # A lead within the discriminator's own error is none; without one all scores are equal. Then the first
-            # faithful branch stands.
-            if faithful and (number not in best or score > best[number][0] + margin):
-                best[number] = (score, branch)
-        for number, row in enumerate(rows):
-            row["choice"] = best[number][1]
+            if branch == "original" or cosines[index] >= self.recipe.stage1.faithfulness:
+                faithful[number][branch] = score
+        for row, offered in zip(rows, faithful, strict=True):
+            row["choice"] = choose_branch(offered, margin)
             row["prompt"] = row[row["choice"]]
             del row["original"]

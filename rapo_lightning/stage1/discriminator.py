@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,6 +38,20 @@ class Shape:
     dimensions: int
     hidden: int = 32
     error: float = 0.0
+
+
+def choose_branch(scores: Mapping[str, float], margin: float) -> str:
+    """The branch to take: a later one displaces an earlier one by a lead above `margin` only.
+
+    Args:
+        scores: Score of each branch that is there, in the order of preference.
+        margin: A lead that is none, such as the error of predicted scores.
+    """
+    chosen = ""
+    for branch, score in scores.items():
+        if not chosen or score > scores[chosen] + margin:
+            chosen = branch
+    return chosen
 
 
 def plain_features(request: str, text: str, branch: str) -> list[float]:

@@ -95,11 +95,14 @@ class Refiner:
     def __call__(self, prompt: str | Sequence[str]) -> str | list[str]:
         """Refines one prompt or several; an empty answer falls back to the prompt itself."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        refined = [answer or text for answer, text in zip(self.answers(prompts), prompts, strict=True)]
+        return refined[0] if isinstance(prompt, str) else refined
+
+    def answers(self, prompts: Sequence[str]) -> list[str]:
+        """The model's own answer to each prompt on one line, empty where it gave none."""
         conversations = [refiner_messages(text, self.system) for text in prompts]
         seeds = [derived_seed(self.seed, text) for text in prompts]
-        answers = [" ".join(answer.split()) for (answer,) in self.model.complete(conversations, seeds, self.sampling)]
-        refined = [answer or text for answer, text in zip(answers, prompts, strict=True)]
-        return refined[0] if isinstance(prompt, str) else refined
+        return [" ".join(answer.split()) for (answer,) in self.model.complete(conversations, seeds, self.sampling)]
 
 
 def write_vocabulary(folder: Path, pairs: Sequence[SftPair]) -> None:

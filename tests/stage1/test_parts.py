@@ -14,6 +14,7 @@ from rapo_lightning.stage1.branches import CARRIED, carry_over, unknown_words
 from rapo_lightning.stage1.discriminator import (
     Discriminator,
     Shape,
+    choose_branch,
     features,
     load_discriminator,
     plain_features,
@@ -141,6 +142,12 @@ def test_a_discriminator_learns_saves_and_loads(tmp_path: Path) -> None:
         load_discriminator(str(tmp_path / "d"), "other")
     with pytest.raises(UserError, match=r"must name a folder with discriminator.yaml .* Got 'nowhere'"):
         load_discriminator("nowhere", "words")
+
+
+def test_a_lead_within_the_margin_is_none() -> None:
+    assert choose_branch({"refactored": 0.5, "instructed": 0.59, "original": 0.4}, 0.1) == "refactored"
+    assert choose_branch({"refactored": 0.5, "instructed": 0.7, "original": 0.75}, 0.1) == "instructed"
+    assert choose_branch({"original": 0.1}, 0.1) == "original"
 
 
 def test_plain_features_tell_branch_and_kept_words() -> None:

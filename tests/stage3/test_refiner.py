@@ -11,7 +11,7 @@ from datamodules.pairs import IGNORED, PairDataModule, tokenize_pairs
 from rapo_lightning import Refiner
 from rapo_lightning.errors import RunError, UserError
 from rapo_lightning.models.transformers_language import load_causal_model
-from rapo_lightning.recipe import Lora, Pairs, Stage3
+from rapo_lightning.recipe import Lora, Pairs, Sampling, Stage3
 from rapo_lightning.stage3.module import RefinerModule, learning_rate_share
 from rapo_lightning.stage3.pairs import SftPair, read_pairs_csv, refiner_messages, sft_pairs, split_pairs
 from tests.test_trajectory import make_row
@@ -118,6 +118,16 @@ def test_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"trained on 'one'.*Got the base model 'other'"):
         Refiner.from_pretrained(tmp_path, base="other")
+
+
+def test_an_empty_answer_falls_back_to_the_prompt() -> None:
+    class Silent:
+        def complete(self, conversations: list[object], seeds: list[int], sampling: Sampling) -> list[list[str]]:
+            return [[" \n"], ["a red\n ball"]]
+
+    refine = Refiner(Silent(), "system", Sampling())  # type: ignore[arg-type]
+    assert refine.answers(["one", "two"]) == ["", "a red ball"]
+    assert refine(["one", "two"]) == ["one", "a red ball"]
 
 
 def test_shipped_refiner_is_small() -> None:
