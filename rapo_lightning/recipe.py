@@ -16,7 +16,7 @@ from .resources import fingerprint
 
 __all__ = [
     "Component", "Evaluation", "Lora", "Optimizer", "Pairs", "Recipe", "Sampling", "Stage1", "Stage2", "Stage3",
-    "TrainerOptions", "named", "strip_layout",
+    "TrainerOptions", "digest", "named", "strip_layout",
 ]  # fmt: skip
 
 
@@ -101,7 +101,7 @@ class Recipe:
         parts = [strip_layout([named(model) for model in models]), strip_layout(stage2), self.seed]
         if self.stage2.start == "stage1":
             parts.append(self.align_hash())
-        return _hash(parts)
+        return digest(parts)
 
     def align_hash(self) -> str:
         """Hash of everything that can change a row of stage 1 (16 hex digits).
@@ -113,7 +113,7 @@ class Recipe:
             del stage1[name]
         files = [fingerprint(path) for path in (self.graph, self.stage1.rewriter, self.stage1.discriminator)]
         models = [named(self.language_model), named(self.embedder)]
-        return _hash([strip_layout(models), strip_layout(stage1), files, self.seed])
+        return digest([strip_layout(models), strip_layout(stage1), files, self.seed])
 
 
 def named(model: Component) -> dict[str, Any]:
@@ -121,7 +121,8 @@ def named(model: Component) -> dict[str, Any]:
     return {"class_path": model.get("class_path", ""), "init_args": model.get("init_args", {})}
 
 
-def _hash(parts: list[Any]) -> str:
+def digest(parts: list[Any]) -> str:
+    """Hash of nested settings (16 hex digits)."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

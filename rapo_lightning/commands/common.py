@@ -86,6 +86,11 @@ def fetch_models(recipe: Recipe) -> None:
     ensure(names)
 
 
+def default_device() -> torch.device:
+    """The device of commands that run without a Trainer."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def device_count(options: TrainerOptions) -> int:
     """Number of devices on this node that Lightning will use."""
     wanted = options.devices

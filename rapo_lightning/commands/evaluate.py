@@ -19,7 +19,7 @@ from ..evaluation.arms import ArmResult, scores_in_order, summarize, table
 from ..evaluation.module import ArmModule, PromptChooser
 from ..models import Residency
 from ..prompts import Prompt, read_prompts
-from ..recipe import Recipe, named, strip_layout
+from ..recipe import Recipe, digest, named, strip_layout
 from ..resources import find
 from ..stage1.align import AlignModels
 from ..stage2.loop import LoopModels
@@ -66,7 +66,7 @@ class Evaluator:
             parts.append(self._refiner_hash())
         if arm == "stage1":
             parts.append(self.recipe.align_hash())
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return digest(parts)
 
     def _aligned(self) -> tuple[PromptChooser, float]:
         """Runs stage 1; returns its prompts and the seconds per prompt."""

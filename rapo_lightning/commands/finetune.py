@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +20,7 @@ from ..components import check
 from ..console import say
 from ..errors import UserError
 from ..models.transformers_language import load_causal_model
-from ..recipe import Recipe
+from ..recipe import Recipe, digest
 from ..stage3.card import TrainingSummary, write_card
 from ..stage3.module import RefinerModule
 from ..stage3.pairs import PairReport, SftPair, read_pairs_csv, sft_pairs, split_pairs
@@ -62,8 +60,7 @@ def load_pairs(recipe: Recipe, folder: Path, pairs_csv: str) -> tuple[list[SftPa
 
 def _training_hash(recipe: Recipe, pairs: list[SftPair], base: str) -> str:
     """Identity of a training: its checkpoints are resumed by the same settings on the same pairs only."""
-    text = json.dumps([asdict(recipe.stage3), recipe.seed, base, [asdict(pair) for pair in pairs]], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest([asdict(recipe.stage3), recipe.seed, base, [asdict(pair) for pair in pairs]])
 
 
 def _trainer(recipe: Recipe, folder: Path, checkpoints: Path, has_validation: bool) -> lightning.Trainer:

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
-from tqdm import tqdm
 
 from relation_graph import COLUMNS, GraphError, RelationGraph, RowReport, build_graph, load_graph, save_graph
 from relation_graph.drawing import draw_neighbourhood
 from relation_graph.published import export_published, import_published
 
 from ..checkpoints import ensure
-from ..components import build
-from ..errors import RunError, UserError
+from ..errors import UserError
 from ..models import SentenceEmbedder
 from ..recipe_files import load_recipe, recipe_path
 from ..resources import find
-from ..stage1.extract import Extractor
-from .pairs import read_captions
-
-_EXTRACT_AT_ONCE = 256
+from .common import default_device
+from .extract import extract
 
 
 def _encoder(name: str) -> SentenceEmbedder:
     ensure([name])
     encoder = SentenceEmbedder(name, batch_size=256)
-    encoder.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    encoder.to(default_device())
     return encoder
 
 
@@ -95,38 +89,7 @@ def _export(options: Namespace) -> None:
 
 
 def _extract(options: Namespace) -> None:
-    recipe = load_recipe(recipe_path(options.recipe))
-    captions = read_captions(options.captions or recipe.stage1.captions)
-    extractor: Extractor = build(recipe.stage1.extractor, "stage1.extractor")
-    language = build(recipe.language_model, "language_model")
-    ensure([str(recipe.language_model.get("init_args", {}).get("checkpoint", ""))])
-    target = Path(options.out)
-    begun, empty = _already(target), 0
-    if begun:
-        print(f"{begun} captions already read into {target}")
-    try:
-        with target.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if file.tell() == 0:
-                writer.writerow(COLUMNS)
-            for begin in tqdm(range(begun, len(captions), _EXTRACT_AT_ONCE), desc="extract", unit="batch"):
-                part = captions[begin : begin + _EXTRACT_AT_ONCE]
-                for caption, row in zip(part, extractor.extract(part, language), strict=True):
-                    empty += row is None
-                    cells = [list(row.verb_objects), list(row.scenarios), list(row.places)] if row else [[], [], []]
-                    writer.writerow([caption, *cells])
-                file.flush()
-    except OSError as error:
-        raise RunError(f"{target} cannot be written: {error.strerror}. Choose another `--out`.") from error
-    print(f"{len(captions)} captions in {target}, {empty} of those read now without a place")
-
-
-def _already(target: Path) -> int:
-    """Rows that an earlier start has written."""
-    if not target.is_file():
-        return 0
-    with target.open(encoding="utf-8", newline="") as file:
-        return max(0, sum(1 for _ in csv.reader(file)) - 1)
+    extract(load_recipe(recipe_path(options.recipe)), options.captions, Path(options.out))
 
 
 def _folder(name: str) -> Path:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+from itertools import islice
 from pathlib import Path
 
-import torch
+from tqdm import tqdm
 
 from ..components import build
 from ..console import say
+from ..csv_log import CsvLog
 from ..errors import UserError
-from ..models import Residency
-from ..recipe import Recipe
+from ..models import LanguageModel, OnDemand, Residency
+from ..recipe import Recipe, digest, named, strip_layout
 from ..resources import find
 from ..stage1.align import open_graph
 from ..stage1.pairs import Degrader, augment_pairs
-from .common import fetch_models, run_folder, save_recipe, write_text
+from .common import default_device, fetch_models, run_folder, save_recipe, write_text
+
+_AT_ONCE = 512
+"""Requests between two writes."""
 
 
 def read_captions(source: str, limit: int = 0) -> list[str]:
@@ -43,8 +48,24 @@ def read_captions(source: str, limit: int = 0) -> list[str]:
     return captions[:limit] if limit else captions
 
 
+def _requests(recipe: Recipe, captions: list[str], degrader: Degrader, language: LanguageModel, folder: Path) -> CsvLog:
+    """Degrades all captions; what an earlier start has made is kept and continued."""
+    kept = [named(recipe.stage1.degrader), named(recipe.language_model), recipe.seed, captions]
+    log = CsvLog(folder / f"requests-{digest(strip_layout(kept))}.csv", ["prompt", "completion"])
+    begun, total = sum(1 for _ in log.rows()), len(captions) * recipe.stage1.degradations
+    if begun:
+        say(f"{begun} requests already in {log.path}")
+    for begin in tqdm(range(begun, total, _AT_ONCE), desc="degrade", unit="batch"):
+        numbers = range(begin, min(begin + _AT_ONCE, total))
+        seeds = [recipe.seed + number // len(captions) for number in numbers]
+        log.append(degrader.degrade([captions[number % len(captions)] for number in numbers], seeds, language))
+    return log
+
+
 def make_pairs(recipe: Recipe, recipe_yaml: str, out: str) -> Path:
     """Writes `pairs.csv` with the columns `prompt`, `completion`, `stage1.degradations` pairs per caption.
+
+    Run again it goes on where it stopped.
 
     Returns:
         The CSV, for `finetune --pairs`.
@@ -56,11 +77,10 @@ def make_pairs(recipe: Recipe, recipe_yaml: str, out: str) -> Path:
     folder = run_folder(recipe, out)
     fetch_models(recipe)
     save_recipe(recipe_yaml, folder)
-    residency = Residency(torch.device("cuda" if torch.cuda.is_available() else "cpu"), recipe.residency)
-    pairs: list[tuple[str, str]] = []
-    for number in range(recipe.stage1.degradations):
-        found = degrader.degrade(captions, [recipe.seed + number] * len(captions), language)
-        pairs += [(request, caption) for request, caption in found if request]
+    residency = Residency(default_device(), recipe.residency)
+    log = _requests(recipe, captions, degrader, OnDemand(language, residency), folder)
+    wanted = islice(log.rows(), len(captions) * recipe.stage1.degradations)
+    pairs = [(request, completion) for request, completion in wanted if request]
     say(f"{len(pairs)} requests from {len(captions)} captions by {degrader.name}")
     if not pairs:
         raise UserError(f"Pairs need requests. Got none from {len(captions)} captions; try another `stage1.degrader`.")

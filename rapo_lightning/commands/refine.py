@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
-from ..errors import RunError, UserError
+from ..csv_log import CsvLog
+from ..errors import UserError
 from ..prompts import read_prompts
 from ..recipe import Recipe
 from ..resources import find
 from ..stage3.refiner import Refiner
-from .common import fetch_models
+from .common import default_device, fetch_models
 
 _BATCH = 32
 
@@ -42,26 +41,16 @@ def refine(recipe: Recipe, out: str, prompt: str, source: str, target: str) -> N
         raise UserError(f"`refine` takes one prompt or `--input FILE`. Got {prompt!r} and {source!r}.")
     prompts = read_prompts(source, field="--input") if source else []
     refiner = open_refiner(recipe, Path(out) if out else Path("runs") / recipe.name)
+    path = Path(target or Path(source).with_suffix(".refined.csv").name)
+    log = CsvLog(path, ["prompt", "refined"]) if source else None
     fetch_models(recipe)
-    refiner.model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    if prompt:
+    refiner.model.to(default_device())
+    if log is None:
         print(refiner(prompt))
         return
-    path = Path(target or Path(source).with_suffix(".refined.csv").name)
-    done: set[str] = set()
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            done = {row["prompt"] for row in csv.DictReader(file)}
+    done = {row[0] for row in log.rows()}
     left = [item.text for item in prompts if item.text not in done]
-    try:
-        with path.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            if file.tell() == 0:
-                writer.writerow(["prompt", "refined"])
-            for begin in tqdm(range(0, len(left), _BATCH), desc="refine", unit="batch"):
-                texts = left[begin : begin + _BATCH]
-                writer.writerows(zip(texts, refiner(texts), strict=True))
-                file.flush()
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}. Choose another `--output`.") from error
-    print(f"{len(prompts)} prompts in {path}")
+    for begin in tqdm(range(0, len(left), _BATCH), desc="refine", unit="batch"):
+        texts = left[begin : begin + _BATCH]
+        log.append(list(zip(texts, refiner(texts), strict=True)))
+    print(f"{len(prompts)} prompts in {log.path}")

@@ -2,7 +2,7 @@
 
 from .diffusers_video import DiffusersVideoModel
 from .protocols import Embedder, LanguageModel, Messages, VideoModel
-from .residency import Residency
+from .residency import OnDemand, Residency
 from .sentence_embedder import SentenceEmbedder
 from .transformers_language import TransformersLanguageModel
 
@@ -11,6 +11,7 @@ __all__ = [
     "Embedder",
     "LanguageModel",
     "Messages",
+    "OnDemand",
     "Residency",
     "SentenceEmbedder",
     "TransformersLanguageModel",

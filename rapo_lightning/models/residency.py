@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 import torch
 
-from .protocols import Movable
+from ..recipe import Sampling
+from .protocols import LanguageModel, Messages, Movable
 
 Model = TypeVar("Model", bound=Movable)
 
@@ -36,3 +38,25 @@ class Residency:
         model.to(self.device)
         self._present.append(model)
         return model
+
+
+class OnDemand:
+    """A language model that is loaded and moved when it is first asked; one that is never asked costs nothing."""
+
+    def __init__(self, model: LanguageModel, residency: Residency) -> None:
+        """Takes the model and who moves it."""
+        self.model, self.residency, self.name = model, residency, model.name
+
+    def load(self) -> None:
+        """Loads the model."""
+        self.model.load()
+
+    def to(self, device: torch.device) -> None:
+        """Moves the model."""
+        self.model.to(device)
+
+    def complete(
+        self, conversations: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, count: int = 1
+    ) -> list[list[str]]:
+        """As `protocols.LanguageModel`."""
+        return self.residency.use(self.model).complete(conversations, seeds, sampling, count)

@@ -179,21 +179,52 @@ def test_no_place_above_the_threshold_leaves_the_prompt_alone(
     assert all(row["augmented"] == row["source_prompt"] and row["places"] and not row["merges"] for row in rows)
 
 
-def test_extraction_goes_on_and_reads_the_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rapo_lightning.commands import graph as commands
+def test_extraction_goes_on_and_reads_the_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rapo_lightning.commands import extract as commands
 
-    monkeypatch.setattr(commands, "_EXTRACT_AT_ONCE", 4)
-    monkeypatch.setattr(commands, "ensure", lambda names: None)
+    monkeypatch.setattr(commands, "_AT_ONCE", 4)
+    monkeypatch.setattr(commands, "fetch_models", lambda recipe: None)
     captions = Path("recipes/lab/captions_train.txt").read_text().splitlines()[:9]
     source, target = tmp_path / "c.txt", tmp_path / "g.csv"
     source.write_text("\n".join(captions) + "\n")
     arguments = ["graph", "extract", "lab", "--captions", str(source), "--out", str(target)]
     assert main(arguments) == 0
     whole = target.read_text()
-    target.write_text("".join(whole.splitlines(keepends=True)[:4]))
+    # Three rows and half of the fourth, as a kill leaves them.
+    target.write_text("".join(whole.splitlines(keepends=True)[:5])[:-20])
     assert main(arguments) == 0
     assert target.read_text() == whole
+    source.write_text("\n".join(captions[1:]) + "\n")
+    assert main(arguments) == 2
+    assert "must have the same captions" in capsys.readouterr().err
+    assert target.read_text() == whole
     assert [row["Input"] for row in csv.DictReader(target.open())] == captions
+
+
+def test_pairs_go_on_where_they_stopped(tmp_path: Path, language_model: Path, graph: Path) -> None:
+    captions = tmp_path / "captions.txt"
+    captions.write_text("A red ball rolls on a lawn.\nA dog sleeps by a river.\n")
+    recipe = recipe_with(tmp_path, language_model, graph)
+    fields = yaml.safe_load(recipe.read_text())
+    fields["stage1"] |= {
+        "captions": str(captions),
+        "degradations": 2,
+        "degrader": {
+            "class_path": "rapo_lightning.stage1.pairs.LanguageModelDegrader",
+            "init_args": {"max_new_tokens": 4},
+        },
+    }
+    recipe.write_text(yaml.safe_dump(fields))
+    assert main(["pairs", str(recipe), "--out", str(tmp_path / "r")]) == 0
+    (requests,) = (tmp_path / "r").glob("requests-*.csv")
+    whole, pairs = requests.read_bytes(), (tmp_path / "r/pairs.csv").read_bytes()
+    assert whole.count(b"A red ball rolls on a lawn.") == 2
+    requests.write_bytes(whole[:-9])
+    assert main(["pairs", str(recipe), "--out", str(tmp_path / "r")]) == 0
+    assert requests.read_bytes() == whole
+    assert (tmp_path / "r/pairs.csv").read_bytes() == pairs
 
 
 @pytest.mark.parametrize(
