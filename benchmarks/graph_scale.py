@@ -66,9 +66,10 @@ def make(folder: Path) -> None:
     for kind, share in (("verb_object", 0.75), ("scenario", 0.25)):
         codes = np.zeros(0, np.int64)
         while len(codes) < LINKS * share:
-            # Few modifiers are frequent, most are rare, as in captions.
+            # Few places and modifiers are frequent, most are rare, as in captions.
+            place = (PLACES * rng.random(LINKS) ** 3).astype(np.int64)
             target = (len(nodes[kind]) * rng.random(LINKS) ** 2).astype(np.int64)
-            codes = np.unique(np.concatenate([codes, rng.integers(PLACES, size=LINKS) << 32 | target]))
+            codes = np.unique(np.concatenate([codes, place << 32 | target]))
         codes = np.sort(rng.choice(codes, int(LINKS * share), replace=False))
         edges[kind] = edges_from_codes(codes, rng.integers(1, 9, len(codes)), PLACES)
     graph = RelationGraph(nodes, edges, "all-minilm-l6-v2", 2_100_000)  # type: ignore[arg-type]
@@ -137,7 +138,7 @@ def _encoder(device: str = "cpu"):  # type: ignore[no-untyped-def]
 
 
 def retrieve_part(folder: Path) -> None:
-    """1,000 prompts at once against 100 one by one, in turns, three times."""
+    """1,000 prompts at once against 100 one by one, in turns, three times; then prompts that all land on large hubs."""
     graph, encoder = load_graph(folder / "graph"), _encoder()
     prompts = [f"{SUBJECTS[i % 8]} {VERBS_[i // 8 % 10]} {WHERE[i // 80 % 8]} at {i} o'clock" for i in range(1000)]
     retrieve(graph, encoder.encode(prompts[:8]))
@@ -154,6 +155,14 @@ def retrieve_part(folder: Path) -> None:
         each = (done - begin) / 1000
         print(f"turn {turn}: at once {each * 1e3:.2f} ms a prompt (search and ranking {(done - encoded):.2f} ms), one by one "
               f"{one * 1e3:.1f} ms: {one / each:.1f} times faster; same result for {same} of 100", flush=True)  # fmt: skip
+    links, rng = sum(np.diff(edges.offsets) for edges in graph.edges.values()), np.random.default_rng(0)
+    hubs = np.argsort(-np.asarray(links))[:100]
+    vectors = graph.places.vectors[rng.choice(hubs, 1000)] + rng.normal(0, 0.02, (1000, DIMENSIONS)).astype(np.float32)
+    for turn in range(3):
+        begin = time.perf_counter()
+        retrieve(graph, vectors)
+        print(f"turn {turn}: prompts at the 100 largest of the hubs ({np.asarray(links)[hubs[-1]]} to "
+              f"{np.asarray(links)[hubs[0]]} links): {time.perf_counter() - begin:.2f} ms a prompt", flush=True)  # fmt: skip
 
 
 def build(folder: Path) -> None:

@@ -18,6 +18,8 @@ SPARE = 4
 changes with the number of prompts, does not change what is found."""
 DECIMALS = 4
 """Scores are compared to this many decimals: below that, encoders differ from batch to batch."""
+_MANY = 256
+"""Neighbours of a hub are narrowed down to this many by single-precision scores before the exact ones are taken."""
 _CHUNK = 8192
 _UNIT = 1e-6
 """Norms this near to 1 are not divided by: float32 is no more exact."""
@@ -112,11 +114,10 @@ def _largest(keys: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return np.argpartition(keys, keys.shape[1] - count, axis=1)[:, keys.shape[1] - count :]
 
 
-def _exact(query: NDArray[np.float32], nodes: Nodes, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+def _exact(query: NDArray[np.float32], vectors: NDArray[np.float32], norms: NDArray[np.float32]) -> NDArray[np.float64]:
     """Cosines of one prompt to some nodes, the same in whatever batch the prompt came."""
-    vectors = np.asarray(nodes.vectors[numbers], dtype=np.float64)
-    scores = (vectors * query.astype(np.float64)).sum(axis=1) / np.maximum(nodes.norms[numbers], 1e-12)
-    return np.asarray(np.round(scores, DECIMALS))
+    products = vectors.astype(np.float64) * query.astype(np.float64)
+    return np.asarray(np.round(products.sum(axis=1) / np.maximum(norms, 1e-12), DECIMALS))
 
 
 def _ranked(scores: NDArray[np.float64], counts: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -124,20 +125,44 @@ def _ranked(scores: NDArray[np.float64], counts: NDArray[np.int64], numbers: NDA
     return np.lexsort((numbers, -counts, -scores))
 
 
+def _near(queries: NDArray[np.float32], vectors: NDArray[np.float32], norms: NDArray[np.float32]) -> NDArray[np.int64]:
+    """For each prompt the columns of at most `_MANY` nodes, by single precision; `(prompts, nodes)`."""
+    columns = np.arange(len(vectors))
+    if len(vectors) <= _MANY:
+        return np.broadcast_to(columns, (len(queries), len(vectors)))
+    near = [
+        _largest(_keys((part @ vectors.T / np.maximum(norms, 1e-12)).astype(np.float32), columns), _MANY)
+        for part in np.array_split(queries, -(-len(queries) // _BLOCK))
+    ]
+    return np.sort(np.concatenate(near), axis=1)
+
+
 def _modifiers(
-    graph: RelationGraph, kind: Kind, query: NDArray[np.float32], places: NDArray[np.int64], settings: RetrievalSettings
-) -> list[Found]:
+    graph: RelationGraph, kind: Kind, queries: NDArray[np.float32], places: Sequence[NDArray[np.int64]],
+    settings: RetrievalSettings,
+) -> list[list[Found]]:  # fmt: skip
+    """Modifiers of one kind for each prompt, given its places; a place that many prompts share is read once."""
     nodes, edges = graph.nodes[kind], graph.edges[kind]
-    pooled: dict[int, tuple[float, int]] = {}
-    for place in places:
-        targets, counts = edges.of(int(place))
-        numbers, weights = targets.astype(np.int64), counts.astype(np.int64)
-        scores = _exact(query, nodes, numbers)
-        for index in _ranked(scores, weights, numbers)[: settings.verb_num]:
-            number = int(numbers[index])
-            pooled[number] = (float(scores[index]), pooled.get(number, (0.0, 0))[1] + int(weights[index]))
-    order = sorted(pooled, key=lambda number: (-pooled[number][0], -pooled[number][1], number))
-    return [Found(nodes.phrase(number), kind, *pooled[number]) for number in order[: settings.topk_num]]
+    visitors: dict[int, list[int]] = {}
+    for prompt, hubs in enumerate(places):
+        for hub in hubs.tolist():
+            visitors.setdefault(hub, []).append(prompt)
+    pools: list[dict[int, tuple[float, int]]] = [{} for _ in places]
+    for hub, prompts in visitors.items():
+        targets, weights = edges.of(hub)
+        numbers, counts = targets.astype(np.int64), weights.astype(np.int64)
+        vectors, norms = np.asarray(nodes.vectors[numbers]), nodes.norms[numbers]
+        for prompt, near in zip(prompts, _near(queries[prompts], vectors, norms), strict=True):
+            scores, pool = _exact(queries[prompt], vectors[near], norms[near]), pools[prompt]
+            for index in _ranked(scores, counts[near], numbers[near])[: settings.verb_num]:
+                number = int(numbers[near[index]])
+                pool[number] = (float(scores[index]), pool.get(number, (0.0, 0))[1] + int(counts[near[index]]))
+    return [_best(nodes, kind, pool, settings.topk_num) for pool in pools]
+
+
+def _best(nodes: Nodes, kind: Kind, pool: dict[int, tuple[float, int]], count: int) -> list[Found]:
+    order = sorted(pool, key=lambda number: (-pool[number][0], -pool[number][1], number))
+    return [Found(nodes.phrase(number), kind, *pool[number]) for number in order[:count]]
 
 
 def retrieve(
@@ -176,19 +201,22 @@ def retrieve(
     queries = (vectors / norms).astype(np.float32)
     wanted = min(settings.place_num + SPARE, len(graph.places))
     candidates = np.sort(search(queries, graph.places, wanted), axis=1)
-    sizes = np.diff(graph.places.caption_offsets)
+    places = [_places(graph.places, query, rows, settings) for query, rows in zip(queries, candidates, strict=True)]
+    modifiers = [
+        _modifiers(graph, kind, queries, [numbers for numbers, _ in places], settings) for kind in MODIFIER_KINDS
+    ]
     return [
-        _for_prompt(graph, query, numbers, sizes, settings) for query, numbers in zip(queries, candidates, strict=True)
+        [*found, *verb_objects, *scenarios]
+        for (_, found), verb_objects, scenarios in zip(places, *modifiers, strict=True)
     ]
 
 
-def _for_prompt(
-    graph: RelationGraph, query: NDArray[np.float32], candidates: NDArray[np.int64], sizes: NDArray[np.int64],
-    settings: RetrievalSettings,
-) -> list[Found]:  # fmt: skip
-    scores, counts = _exact(query, graph.places, candidates), sizes[candidates]
-    order: Sequence[int] = _ranked(scores, counts, candidates)[: settings.place_num].tolist()
-    found = [Found(graph.places.phrase(int(candidates[i])), "place", float(scores[i]), int(counts[i])) for i in order]
-    for kind in MODIFIER_KINDS:
-        found += _modifiers(graph, kind, query, candidates[order], settings)
-    return found
+def _places(
+    nodes: Nodes, query: NDArray[np.float32], candidates: NDArray[np.int64], settings: RetrievalSettings
+) -> tuple[NDArray[np.int64], list[Found]]:
+    """Numbers and phrases of the nearest places among candidates, the best first."""
+    scores = _exact(query, np.asarray(nodes.vectors[candidates]), nodes.norms[candidates])
+    counts = nodes.caption_offsets[candidates + 1] - nodes.caption_offsets[candidates]
+    order = _ranked(scores, counts, candidates)[: settings.place_num]
+    found = [Found(nodes.phrase(int(candidates[i])), "place", float(scores[i]), int(counts[i])) for i in order]
+    return candidates[order], found

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relation_graph import GraphBuilder, GraphError, GraphRow, Nodes, RetrievalSettings, matrix_search, retrieve
-from relation_graph.retrieval import _CHUNK
+from relation_graph.retrieval import _CHUNK, _MANY
 from tests.helpers import WordEmbedder
 
 
@@ -60,6 +60,27 @@ def test_a_prompt_finds_the_same_alone_and_among_others() -> None:
     together = retrieve(graph, vectors)
     assert together == [retrieve(graph, vectors[i : i + 1])[0] for i in range(30)]
     assert together == retrieve(graph, vectors)
+
+
+def test_a_hub_is_ranked_over_all_its_neighbours() -> None:
+    names = [f"verb {i}" for i in range(_MANY * 3)]
+    rows = [GraphRow(str(i), (name,), (), ("hub", f"place {i}")) for i, name in enumerate(names)]
+    graph, rng = graph_of(rows), np.random.default_rng(0)
+    nodes = graph.nodes["verb_object"]
+    nodes.vectors[:] = rng.normal(size=nodes.vectors.shape)
+    nodes.norms[:] = np.linalg.norm(nodes.vectors, axis=1)
+    hub = graph.places.vectors[graph.find_place("hub")]
+    prompts = (hub + 0.05 * rng.normal(size=(70, len(hub)))).astype(np.float32)
+    prompts /= np.linalg.norm(prompts, axis=1, keepdims=True)
+    settings_ = RetrievalSettings(1, 9, 9)
+    together = retrieve(graph, prompts, settings_)
+    assert together == [retrieve(graph, prompt[None], settings_)[0] for prompt in prompts]
+    cosines = prompts @ nodes.vectors.T / nodes.norms
+    for found, scores in zip(together, cosines, strict=True):
+        assert found[0].phrase == "hub"
+        assert [item.phrase for item in found[1:]] == [
+            names[i] for i in np.argsort(-np.round(scores, 4), kind="stable")[:9]
+        ]
 
 
 def test_the_higher_count_decides_a_tie() -> None:
