@@ -1,4 +1,4 @@
-"""Reads prompt files: txt, csv or parquet."""
+"""Reads prompt files: txt, csv, parquet, or a dataset's folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 from .ids import prompt_id
@@ -13,6 +14,8 @@ from .resources import find
 
 MAX_CHARACTERS = 4000
 """Longest prompt; text encoders of video models read 226 to 512 tokens, so a longer one would be cut unseen."""
+
+_COLUMNS = ("prompt", "phys_law", "reference")
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,45 @@ def _decode(path: Path) -> str:
         ) from error
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
+def _table(path: Path) -> Any:
+    import pyarrow
+    import pyarrow.parquet
 
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-        return [{key: "" if value is None else str(value) for key, value in row.items()} for row in rows]
+    if (path / "state.json").is_file():
+        from datasets import load_from_disk
+
+        # Flattened, since a dataset that was filtered or shuffled keeps its rows elsewhere than its order.
+        return load_from_disk(str(path)).flatten_indices().data.table
+    parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not parts:
+        splits = sorted(item.parent.name for item in path.glob("*/state.json"))
+        hint = f"name one of its splits ({', '.join(splits)})" if splits else "name a folder with parquet files"
+        raise UserError(
+            f"A folder of prompts is a dataset of one split, saved to disk or as parquet. Got {path}; {hint}."
+        )
+    return pyarrow.concat_tables([pyarrow.parquet.read_table(part) for part in parts], promote_options="default")
+
+
+def _table_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a parquet file, of a folder of such files, or of a dataset written by `save_to_disk`."""
+    import pyarrow
+
+    try:
+        table = _table(path)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"Prompts must be readable. Got {path}, which is not: {reason}; write it anew.") from error
+    if "prompt" not in table.column_names:
+        raise UserError(
+            f"A dataset of prompts needs a column `prompt`. Got the columns {table.column_names} in {path}; rename one."
+        )
+    table = table.select([name for name in _COLUMNS if name in table.column_names])
+    return [{key: "" if value is None else str(value) for key, value in row.items()} for row in table.to_pylist()]
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    if path.is_dir() or path.suffix == ".parquet":
+        return _table_rows(path)
     text = _decode(path)
     if path.suffix != ".csv":
         return [{"prompt": line} for line in text.splitlines()]
@@ -64,7 +100,8 @@ def read_prompts(source: str, limit: int = 0, field: str = "prompts") -> list[Pr
     """Reads prompts, in file order, each (prompt, law) once.
 
     Args:
-        source: Path of a txt file (one prompt a line), a csv or a parquet file.
+        source: Path of a txt file (one prompt a line), a csv or parquet file, a folder of parquet files, or a dataset
+            written by `save_to_disk`.
         limit: Number of prompts to take from the start, 0 for all.
         field: Name of the option, for messages.
 
@@ -72,8 +109,10 @@ def read_prompts(source: str, limit: int = 0, field: str = "prompts") -> list[Pr
         UserError: If the file is missing, empty, not UTF-8, lacks the column, or has an empty or over-long prompt.
     """
     path = find(source) if source else None
-    if path is None or not path.is_file():
-        raise UserError(f"`{field}` must name a txt, csv or parquet file of prompts. Got {source!r}, which is no file.")
+    if path is None:
+        raise UserError(
+            f"`{field}` must name a txt, csv or parquet file, or a dataset folder. Got {source!r}, which is not there."
+        )
     prompts: dict[str, Prompt] = {}
     first_line = 2 if path.suffix == ".csv" else 1
     for number, row in enumerate(_read_rows(path), start=first_line):

@@ -41,7 +41,7 @@ class Evaluation:
     """What `evaluate` compares."""
 
     prompts: str = ""
-    """Held-out prompts: txt, csv or parquet; the columns are those of the top-level `prompts`."""
+    """Held-out prompts: txt, csv, parquet or a dataset's folder; the columns are those of the top-level `prompts`."""
     arms: list[Literal["raw", "stage1", "sspo", "refiner", "refiner+sspo", "reference"]] = field(
         default_factory=lambda: ["raw", "sspo", "refiner", "refiner+sspo", "reference"]  # type: ignore[arg-type]
     )
@@ -63,7 +63,10 @@ class Recipe:
     seed: int = 0
     """Seed of videos, sampling and training."""
     prompts: str = ""
-    """Prompts to collect on: txt (one a line), csv or parquet (columns `prompt`, optional `phys_law`, `reference`)."""
+    """Prompts to collect on: txt (one a line), csv, parquet or a dataset's folder.
+
+    Columns `prompt`, optional `phys_law` and `reference`.
+    """
     limit: int = 0
     """Number of prompts, from the start of the file; 0 takes all."""
     video_model: Component = field(default_factory=Component)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from datasets import Dataset, DatasetDict
 
 from rapo_lightning import components
 from rapo_lightning.commands.validate import faults
@@ -43,6 +44,32 @@ def test_prompts_keep_order_and_drop_repeats(tmp_path: Path) -> None:
     prompts = read_prompts(str(path))
     assert [(p.text, p.phys_law) for p in prompts] == [("b", "law"), ("a", ""), ("b", "other")]
     assert read_prompts(str(path), limit=1) == prompts[:1]
+
+
+def test_datasets_are_read_from_their_folder(tmp_path: Path) -> None:
+    data = Dataset.from_dict({"prompt": ["a", "b", "c"], "phys_law": [None, "law", None], "other": [1, 2, 3]})
+    data.select([2, 1]).save_to_disk(tmp_path / "saved")
+    assert [(p.text, p.phys_law) for p in read_prompts(str(tmp_path / "saved"))] == [("c", ""), ("b", "law")]
+    (tmp_path / "parts").mkdir()
+    data.to_parquet(tmp_path / "parts/0.parquet")
+    data.select([0]).map(lambda row: {"prompt": "d"}).to_parquet(tmp_path / "parts/1.parquet")
+    assert [p.text for p in read_prompts(str(tmp_path / "parts"))] == ["a", "b", "c", "d"]
+    assert [p.text for p in read_prompts(str(tmp_path / "parts/0.parquet"))] == ["a", "b", "c"]
+
+
+def test_bad_datasets_are_named(tmp_path: Path) -> None:
+    data = Dataset.from_dict({"text": ["a"]})
+    DatasetDict({"train": data}).save_to_disk(tmp_path / "splits")
+    with pytest.raises(UserError, match=r"one of its splits \(train\)"):
+        read_prompts(str(tmp_path / "splits"))
+    with pytest.raises(UserError, match=r"column `prompt`. Got the columns \['text'\]"):
+        read_prompts(str(tmp_path / "splits/train"))
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="broken.parquet, which is not: "):
+        read_prompts(str(tmp_path / "broken.parquet"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="name a folder with parquet files"):
+        read_prompts(str(tmp_path / "empty"))
 
 
 def test_identities_depend_on_content_alone() -> None:
