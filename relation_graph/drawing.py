@@ -53,8 +53,10 @@ def draw_neighbourhood(graph: RelationGraph, place: int, target: Path, limit: in
     networkx.draw_networkx_nodes(drawn, positions, ax=axes, node_color=colours, node_size=sizes)
     for node, (x, y) in positions.items():
         out = (0.0, -0.1) if node == hub else (x * 1.08, y * 1.08)
-        side = "center" if abs(x) < 0.25 else "left" if x > 0 else "right"
-        axes.text(out[0], out[1], _wrapped(node[1]), fontsize=11 if node == hub else 8, ha=side, va="center",
+        side = "center" if abs(x) < 0.05 else "left" if x > 0 else "right"
+        # At the top and bottom, labels stand beyond the ring, so that they miss those of the next nodes.
+        end = "bottom" if y > 0.9 else "top" if y < -0.9 else "center"
+        axes.text(out[0], out[1], _wrapped(node[1]), fontsize=11 if node == hub else 8, ha=side, va=end,
                   weight="bold" if node == hub else "normal")  # fmt: skip
     handles = [
         Line2D([], [], marker="o", linestyle="", color=colour, label=label)
