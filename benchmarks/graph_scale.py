@@ -155,14 +155,29 @@ def retrieve_part(folder: Path) -> None:
         each = (done - begin) / 1000
         print(f"turn {turn}: at once {each * 1e3:.2f} ms a prompt (search and ranking {(done - encoded):.2f} ms), one by one "
               f"{one * 1e3:.1f} ms: {one / each:.1f} times faster; same result for {same} of 100", flush=True)  # fmt: skip
+    _hubs(graph)
+
+
+def _hubs(graph: RelationGraph) -> None:
+    """Prompts that all land on large hubs, three times; on a GPU too, where there is one."""
+    import torch
+
+    from rapo_lightning.stage1.search import DeviceSearch
+
     links, rng = sum(np.diff(edges.offsets) for edges in graph.edges.values()), np.random.default_rng(0)
     hubs = np.argsort(-np.asarray(links))[:100]
+    sizes = f"{np.asarray(links)[hubs[-1]]} to {np.asarray(links)[hubs[0]]} links"
     vectors = graph.places.vectors[rng.choice(hubs, 1000)] + rng.normal(0, 0.02, (1000, DIMENSIONS)).astype(np.float32)
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    searches = {device: DeviceSearch(torch.device(device)) for device in devices}
+    found = {device: retrieve(graph, vectors, search=search) for device, search in searches.items()}
+    same = sum(a == b for a, b in zip(found["cpu"], found[devices[-1]], strict=True))
     for turn in range(3):
-        begin = time.perf_counter()
-        retrieve(graph, vectors)
-        print(f"turn {turn}: prompts at the 100 largest of the hubs ({np.asarray(links)[hubs[-1]]} to "
-              f"{np.asarray(links)[hubs[0]]} links): {time.perf_counter() - begin:.2f} ms a prompt", flush=True)  # fmt: skip
+        for device, search in searches.items():
+            begin = time.perf_counter()
+            retrieve(graph, vectors, search=search)
+            print(f"turn {turn}: prompts at the 100 largest hubs ({sizes}), {device}: {time.perf_counter() - begin:.2f} ms "
+                  f"a prompt; same result as on the CPU for {same} of 1000", flush=True)  # fmt: skip
 
 
 def build(folder: Path) -> None:

@@ -18,8 +18,9 @@ SPARE = 4
 changes with the number of prompts, does not change what is found."""
 DECIMALS = 4
 """Scores are compared to this many decimals: below that, encoders differ from batch to batch."""
-_MANY = 256
-"""Neighbours of a hub are narrowed down to this many by single-precision scores before the exact ones are taken."""
+_MANY = 64
+"""Neighbours of a hub are narrowed down to this many by single-precision scores before the exact ones are taken, or to
+twice the number wanted, if that is more."""
 _CHUNK = 8192
 _UNIT = 1e-6
 """Norms this near to 1 are not divided by: float32 is no more exact."""
@@ -125,13 +126,15 @@ def _ranked(scores: NDArray[np.float64], counts: NDArray[np.int64], numbers: NDA
     return np.lexsort((numbers, -counts, -scores))
 
 
-def _near(queries: NDArray[np.float32], vectors: NDArray[np.float32], norms: NDArray[np.float32]) -> NDArray[np.int64]:
-    """For each prompt the columns of at most `_MANY` nodes, by single precision; `(prompts, nodes)`."""
+def _near(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], norms: NDArray[np.float32], count: int
+) -> NDArray[np.int64]:
+    """For each prompt the columns of at most `count` nodes, by single precision; `(prompts, nodes)`."""
     columns = np.arange(len(vectors))
-    if len(vectors) <= _MANY:
+    if len(vectors) <= count:
         return np.broadcast_to(columns, (len(queries), len(vectors)))
     near = [
-        _largest(_keys((part @ vectors.T / np.maximum(norms, 1e-12)).astype(np.float32), columns), _MANY)
+        _largest(_keys((part @ vectors.T / np.maximum(norms, 1e-12)).astype(np.float32), columns), count)
         for part in np.array_split(queries, -(-len(queries) // _BLOCK))
     ]
     return np.sort(np.concatenate(near), axis=1)
@@ -143,6 +146,7 @@ def _modifiers(
 ) -> list[list[Found]]:  # fmt: skip
     """Modifiers of one kind for each prompt, given its places; a place that many prompts share is read once."""
     nodes, edges = graph.nodes[kind], graph.edges[kind]
+    narrowed = max(_MANY, 2 * settings.verb_num)
     visitors: dict[int, list[int]] = {}
     for prompt, hubs in enumerate(places):
         for hub in hubs.tolist():
@@ -152,7 +156,7 @@ def _modifiers(
         targets, weights = edges.of(hub)
         numbers, counts = targets.astype(np.int64), weights.astype(np.int64)
         vectors, norms = np.asarray(nodes.vectors[numbers]), nodes.norms[numbers]
-        for prompt, near in zip(prompts, _near(queries[prompts], vectors, norms), strict=True):
+        for prompt, near in zip(prompts, _near(queries[prompts], vectors, norms, narrowed), strict=True):
             scores, pool = _exact(queries[prompt], vectors[near], norms[near]), pools[prompt]
             for index in _ranked(scores, counts[near], numbers[near])[: settings.verb_num]:
                 number = int(numbers[near[index]])
