@@ -53,7 +53,7 @@ def align(recipe: Recipe, recipe_yaml: str, out: str) -> Path:
     prompts = read_prompts(recipe.prompts, recipe.limit)
     models = AlignModels.from_recipe(recipe)
     folder = run_folder(recipe, out)
-    fetch_models(recipe)
+    fetch_models(recipe, ("language_model", "embedder"))
     save_recipe(recipe_yaml, folder)
     rows = align_prompts(recipe, prompts, folder / "aligned", models)
     target = folder / "aligned.txt"

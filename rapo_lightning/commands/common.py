@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -66,20 +67,26 @@ def saved_recipe_name(folder: Path) -> str:
     )
 
 
-def checkpoint_names(recipe: Recipe) -> list[str]:
-    """The checkpoints a recipe's models name."""
-    models = (recipe.video_model, recipe.language_model, recipe.vision_language_model, recipe.embedder)
-    arguments = [model.get("init_args", {}) for model in models]
+MODELS = ("video_model", "language_model", "vision_language_model", "embedder")
+
+
+def checkpoint_names(recipe: Recipe, models: Sequence[str] = MODELS) -> list[str]:
+    """The checkpoints that these of a recipe's models name."""
+    arguments = [getattr(recipe, model).get("init_args", {}) for model in models]
     return [str(item["checkpoint"]) for item in arguments if "checkpoint" in item]
 
 
-def fetch_models(recipe: Recipe) -> None:
+def fetch_models(recipe: Recipe, models: Sequence[str] = MODELS) -> None:
     """Fetches what the recipe names and the manifest knows.
+
+    Args:
+        recipe: The recipe.
+        models: The fields to look at; a command that makes no videos leaves the video model where it is.
 
     Raises:
         UserError: If a checkpoint is neither known, nor a folder, nor a hub id.
     """
-    names = checkpoint_names(recipe)
+    names = checkpoint_names(recipe, models)
     for name in names:
         if name not in entries():
             locate(name)

@@ -50,7 +50,7 @@ def extract(recipe: Recipe, captions_file: str, target: Path) -> None:
             )
     if begun:
         say(f"{begun} captions already read into {target}")
-    fetch_models(recipe)
+    fetch_models(recipe, ("language_model",))
     empty = 0
     for begin in tqdm(range(begun, len(captions), _AT_ONCE), desc="extract", unit="batch"):
         part = captions[begin : begin + _AT_ONCE]

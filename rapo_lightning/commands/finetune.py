@@ -160,7 +160,7 @@ def finetune(recipe: Recipe, recipe_yaml: str, out: str, pairs_csv: str = "") ->
     folder = run_folder(recipe, out)
     pairs, report = load_pairs(recipe, folder, pairs_csv)
     training, validation = split_pairs(pairs, recipe.stage3.pairs)
-    fetch_models(recipe)
+    fetch_models(recipe, ("language_model",))
     save_recipe(recipe_yaml, folder)
     precision = training_precision(recipe.trainer)
     model, tokenizer = load_causal_model(base, "float32" if precision == "32-true" else "bfloat16")

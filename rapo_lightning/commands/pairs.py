@@ -75,7 +75,7 @@ def make_pairs(recipe: Recipe, recipe_yaml: str, out: str) -> Path:
     language, embedder = build(recipe.language_model, "language_model"), build(recipe.embedder, "embedder")
     graph = open_graph(recipe.graph) if recipe.graph else None
     folder = run_folder(recipe, out)
-    fetch_models(recipe)
+    fetch_models(recipe, ("language_model", "embedder"))
     save_recipe(recipe_yaml, folder)
     residency = Residency(default_device(), recipe.residency)
     log = _requests(recipe, captions, degrader, OnDemand(language, residency), folder)

@@ -43,7 +43,7 @@ def refine(recipe: Recipe, out: str, prompt: str, source: str, target: str) -> N
     refiner = open_refiner(recipe, Path(out) if out else Path("runs") / recipe.name)
     path = Path(target or Path(source).with_suffix(".refined.csv").name)
     log = CsvLog(path, ["prompt", "refined"]) if source else None
-    fetch_models(recipe)
+    fetch_models(recipe, ("language_model",))
     refiner.model.to(default_device())
     if log is None:
         print(refiner(prompt))

@@ -185,7 +185,7 @@ def test_extraction_goes_on_and_reads_the_lab(
     from rapo_lightning.commands import extract as commands
 
     monkeypatch.setattr(commands, "_AT_ONCE", 4)
-    monkeypatch.setattr(commands, "fetch_models", lambda recipe: None)
+    monkeypatch.setattr(commands, "fetch_models", lambda *_: None)
     captions = Path("recipes/lab/captions_train.txt").read_text().splitlines()[:9]
     source, target = tmp_path / "c.txt", tmp_path / "g.csv"
     source.write_text("\n".join(captions) + "\n")
