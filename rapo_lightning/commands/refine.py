@@ -35,19 +35,23 @@ def open_refiner(recipe: Recipe, folder: Path, batch_size: int = 16) -> Refiner:
     return Refiner.from_pretrained(shipped, base, batch_size)
 
 
+def _load(recipe: Recipe, refiner: Refiner) -> None:
+    fetch_models(recipe, ("language_model",))
+    refiner.model.to(default_device())
+
+
 def refine(recipe: Recipe, out: str, prompt: str, source: str, target: str) -> None:
     """Prints the refined prompt, or writes a CSV `prompt, refined` for a file; a half-written CSV is continued."""
     if bool(prompt) == bool(source):
         raise UserError(f"`refine` takes one prompt or `--input FILE`. Got {prompt!r} and {source!r}.")
     prompts = read_prompts(source, field="--input") if source else []
     refiner = open_refiner(recipe, Path(out) if out else Path("runs") / recipe.name)
-    path = Path(target or Path(source).with_suffix(".refined.csv").name)
-    log = CsvLog(path, ["prompt", "refined"]) if source else None
-    fetch_models(recipe, ("language_model",))
-    refiner.model.to(default_device())
-    if log is None:
+    if prompt:
+        _load(recipe, refiner)
         print(refiner(prompt))
         return
+    log = CsvLog(Path(target or Path(source).with_suffix(".refined.csv").name), ["prompt", "refined"])
+    _load(recipe, refiner)
     done = {row[0] for row in log.rows()}
     left = [item.text for item in prompts if item.text not in done]
     for begin in tqdm(range(0, len(left), _BATCH), desc="refine", unit="batch"):
