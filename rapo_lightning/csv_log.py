@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .errors import RunError, UserError
@@ -34,7 +34,7 @@ class CsvLog:
             whole = _whole_records(path) if path.is_file() else 0
             if not whole:
                 self._refuse_other_text()
-                path.write_bytes(_encode([self.columns]))
+                path.write_bytes(csv_text([self.columns]).encode())
                 return
             with path.open(encoding="utf-8", newline="") as file:
                 header = next(csv.reader(file))
@@ -43,19 +43,13 @@ class CsvLog:
         except OSError as error:
             raise self._error(error) from error
         if header != self.columns:
-            raise UserError(
-                f"{path} is to be continued and must have the columns {', '.join(self.columns)}. Got "
-                f"{', '.join(header)}; choose another file."
-            )
+            raise self._other(", ".join(header))
 
     def _refuse_other_text(self) -> None:
         """Half a header may be written anew; anything else is not ours to overwrite."""
         found = self.path.read_bytes() if self.path.is_file() else b""
-        if not _encode([self.columns]).startswith(found):
-            raise UserError(
-                f"{self.path} is to be continued and must have the columns {', '.join(self.columns)}. Got a file without "
-                "a header line; choose another file."
-            )
+        if not csv_text([self.columns]).encode().startswith(found):
+            raise self._other("a file without a header line")
 
     def rows(self) -> Iterator[list[str]]:
         """The records, without the header."""
@@ -72,20 +66,27 @@ class CsvLog:
         """
         try:
             with self.path.open("ab") as file:
-                file.write(_encode(rows))
+                file.write(csv_text(rows).encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise self._error(error) from error
 
+    def _other(self, found: str) -> UserError:
+        return UserError(
+            f"{self.path} is to be continued and must have the columns {', '.join(self.columns)}. Got {found}; choose "
+            "another file."
+        )
+
     def _error(self, error: OSError) -> RunError:
         return RunError(f"{self.path} cannot be written: {error.strerror}. Make room or choose another file.")
 
 
-def _encode(rows: Sequence[Sequence[object]]) -> bytes:
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Records as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
+    return text.getvalue()
 
 
 def _whole_records(path: Path) -> int:

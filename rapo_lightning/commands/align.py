@@ -15,7 +15,7 @@ from ..stage1.align import AlignModels
 from ..stage1.module import RapoModule
 from ..stage1.rows import AlignedStore
 from ..store import Row
-from .common import fetch_models, predict_trainer, run_folder, save_recipe, write_text
+from .common import fetch_models, predict, run_folder, save_recipe, write_text
 
 
 def align_prompts(recipe: Recipe, prompts: list[Prompt], folder: Path, models: AlignModels) -> dict[str, Row]:
@@ -36,10 +36,7 @@ def align_prompts(recipe: Recipe, prompts: list[Prompt], folder: Path, models: A
     say(f"{len(prompts)} prompts, {len(prompts) - len(left)} already aligned in {folder}")
     if left:
         module = RapoModule(recipe, models, store)
-        data = PromptDataModule(left, recipe.stage1.batch_size)
-        trainer = predict_trainer(recipe.trainer)
-        trainer.predict(module, data, return_predictions=False)
-        trainer.strategy.barrier()
+        predict(recipe.trainer, module, PromptDataModule(left, recipe.stage1.batch_size))
     wanted = {prompt.id for prompt in prompts}
     return {row["prompt_id"]: row for row in store.rows(identity) if row["prompt_id"] in wanted}
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from datamodules import PromptDataModule
 
+from ..choosing import PromptChooser, choose_from
 from ..console import say
-from ..models import Residency
 from ..prompts import Prompt, read_prompts
 from ..recipe import Recipe
 from ..stage1.align import AlignModels
@@ -17,13 +16,11 @@ from ..stage2.module import SspoModule
 from ..stage2.videos import VideoWriter
 from ..trajectory import TrajectoryStore, by_prompt, unbroken
 from .align import align_prompts
-from .common import fetch_models, predict_trainer, run_folder, save_recipe
-
-Starter = Callable[[Sequence[Prompt], Residency], dict[str, str]]
+from .common import fetch_models, predict, run_folder, save_recipe
 
 
 def run_loop(
-    recipe: Recipe, prompts: list[Prompt], folder: Path, models: LoopModels, starter: Starter | None = None
+    recipe: Recipe, prompts: list[Prompt], folder: Path, models: LoopModels, starter: PromptChooser | None = None
 ) -> TrajectoryStore:
     """Brings every prompt's trajectory in `folder` to `stage2.rounds` rounds.
 
@@ -44,8 +41,7 @@ def run_loop(
     if left:
         writer = VideoWriter(folder) if recipe.stage2.save_videos else None
         module = SspoModule(recipe, models, store, writer, history, starter)
-        data = PromptDataModule(left, recipe.stage2.batch_size)
-        predict_trainer(recipe.trainer).predict(module, data, return_predictions=False)
+        predict(recipe.trainer, module, PromptDataModule(left, recipe.stage2.batch_size))
     return store
 
 
@@ -64,7 +60,7 @@ def collect(recipe: Recipe, recipe_yaml: str, out: str) -> Path:
     starter = None
     if first is not None:
         aligned = align_prompts(recipe, prompts, folder / "aligned", first)
-        starter = lambda batch, residency: {p.id: aligned[p.id]["prompt"] for p in batch}  # noqa: E731
+        starter = choose_from({identity: row["prompt"] for identity, row in aligned.items()})
     start = f"stage 1 with the graph {recipe.graph}" if first is not None else "the users' prompts (`stage2.start`)"
     say(f"the loop starts from {start}")
     store = run_loop(recipe, prompts, folder, models, starter)

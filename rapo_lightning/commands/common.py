@@ -14,6 +14,8 @@ import yaml
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
+from datamodules import PromptDataModule
+
 from ..checkpoints import ensure, entries, locate
 from ..console import quiet_trainer
 from ..errors import RunError, UserError
@@ -129,11 +131,13 @@ def trainer_arguments(options: TrainerOptions) -> dict[str, Any]:
     }
 
 
-def predict_trainer(options: TrainerOptions) -> lightning.Trainer:
-    """A Trainer for the stages that run in predict mode; what they make goes to the store, not to a logger."""
-    return lightning.Trainer(
+def predict(options: TrainerOptions, module: lightning.LightningModule, data: PromptDataModule) -> None:
+    """Runs a stage in predict mode; what it makes goes to its store, which is whole for all processes on return."""
+    trainer = lightning.Trainer(
         **trainer_arguments(options), logger=False, enable_checkpointing=False, enable_progress_bar=True
     )
+    trainer.predict(module, data, return_predictions=False)
+    trainer.strategy.barrier()
 
 
 def training_precision(options: TrainerOptions) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import lightning
@@ -13,22 +12,27 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, TensorDataset
 
-from datamodules import PromptDataModule
-
+from ..choosing import choose_from
 from ..console import quiet_trainer, say
-from ..evaluation.module import ArmModule
-from ..models import Residency
 from ..models.protocols import Embedder
 from ..prompts import Prompt, read_prompts
 from ..recipe import Recipe
 from ..stage1.align import AlignModels
-from ..stage1.discriminator import BRANCHES, Discriminator, Shape, choose_branch, features, plain_features
+from ..stage1.discriminator import (
+    BRANCH_COLUMNS,
+    BRANCHES,
+    Discriminator,
+    Shape,
+    choose_branch,
+    features,
+    plain_features,
+)
 from ..stage2.loop import LoopModels
 from ..stage2.verifiers import Judgement, Verifier, View
 from ..store import Row
-from ..trajectory import TrajectoryStore
 from .align import align_prompts
-from .common import fetch_models, predict_trainer, run_folder, save_recipe
+from .common import fetch_models, run_folder, save_recipe
+from .scoring import score_prompts
 
 EPOCHS, BATCH = 60, 64
 """Passes over the candidates, and candidates per step (ours)."""
@@ -52,30 +56,20 @@ class MeanOfVerifiers:
         return [Judgement(sum(values) / len(values) if values else None) for values in known]
 
 
-def _texts_of(texts: dict[str, str], batch: Sequence[Prompt], residency: Residency) -> dict[str, str]:
-    return {prompt.id: texts[prompt.id] for prompt in batch}
-
-
 def _score_branches(
     recipe: Recipe, prompts: list[Prompt], aligned: dict[str, Row], folder: Path
 ) -> dict[str, list[float]]:
     """Scores of a video of each branch, in the order of the prompts; generated once and kept."""
     models = LoopModels.from_recipe(recipe)
     metric = MeanOfVerifiers(models.verifiers)
-    store = TrajectoryStore(folder / "branches", [metric.name])
     scores: dict[str, list[float]] = {}
     for branch in BRANCHES:
-        texts = {p.id: aligned[p.id]["source_prompt" if branch == "original" else branch] for p in prompts}
+        texts = {p.id: aligned[p.id][BRANCH_COLUMNS[branch]] for p in prompts}
+        there = [prompt for prompt in prompts if texts[prompt.id]]
+        say(f"{branch}: videos of {len(there)} prompts")
         identity = f"{recipe.align_hash()}-{recipe.row_hash()}-{branch}"
-        done = {row["prompt_id"] for row in store.rows(identity)}
-        left = [prompt for prompt in prompts if prompt.id not in done and texts[prompt.id]]
-        say(f"{branch}: {len(left)} videos to make")
-        if left:
-            choose = partial(_texts_of, texts)
-            module = ArmModule(recipe, models, metric, store, identity, choose)
-            data = PromptDataModule(left, recipe.stage2.batch_size)
-            predict_trainer(recipe.trainer).predict(module, data, return_predictions=False)
-        found = {row["prompt_id"]: row[f"score_{metric.name}"] or 0.0 for row in store.rows(identity)}
+        rows = score_prompts(recipe, models, metric, folder / "branches", identity, there, choose_from(texts))
+        found = {row["prompt_id"]: row[f"score_{metric.name}"] or 0.0 for row in rows}
         scores[branch] = [found.get(prompt.id, float("nan")) for prompt in prompts]
     return scores
 
@@ -99,7 +93,7 @@ def train_discriminator(
     requests = embedder.encode([row["source_prompt"] for row in rows])
     inputs, targets = {}, {}
     for branch in BRANCHES:
-        texts = [row["source_prompt" if branch == "original" else branch] for row in rows]
+        texts = [row[BRANCH_COLUMNS[branch]] for row in rows]
         plain = [plain_features(row["source_prompt"], text, branch) for row, text in zip(rows, texts, strict=True)]
         inputs[branch], targets[branch] = features(requests, embedder.encode(texts), plain), np.array(scores[branch])
     held = np.arange(len(prompts)) % _HELD_OUT == 0

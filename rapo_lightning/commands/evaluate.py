@@ -10,13 +10,11 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from datamodules import PromptDataModule
-
+from ..choosing import PromptChooser, choose_from
 from ..components import build
 from ..console import say
 from ..errors import UserError
 from ..evaluation.arms import ArmResult, scores_in_order, summarize, table
-from ..evaluation.module import ArmModule, PromptChooser
 from ..models import Residency
 from ..prompts import Prompt, read_prompts
 from ..recipe import Recipe, digest, named, strip_layout
@@ -25,11 +23,12 @@ from ..stage1.align import AlignModels
 from ..stage2.loop import LoopModels
 from ..stage2.verifiers import Verifier
 from ..stage3.refiner import Refiner
-from ..trajectory import TrajectoryStore, best_round, by_prompt
+from ..trajectory import best_round, by_prompt
 from .align import align_prompts
 from .collect import run_loop
-from .common import fetch_models, predict_trainer, run_folder, save_recipe, write_text
+from .common import fetch_models, run_folder, save_recipe, write_text
 from .refine import open_refiner
+from .scoring import score_prompts
 
 
 class Evaluator:
@@ -73,51 +72,45 @@ class Evaluator:
         assert self.align_models is not None
         rows = align_prompts(self.recipe, self.prompts, self.folder / "aligned", self.align_models)
         spent = sum(row[f"seconds_{part}"] for row in rows.values() for part in ("retrieve", "merge", "rewrite"))
-        return lambda batch, residency: {p.id: rows[p.id]["prompt"] for p in batch}, spent / len(rows)
+        return choose_from({identity: row["prompt"] for identity, row in rows.items()}), spent / len(rows)
 
     def _loop(self, arm: str) -> tuple[PromptChooser, float]:
         """Runs the loop of an arm; returns its winners and the seconds per prompt."""
         uses_refiner = arm.startswith("refiner")
         name = f"loop-{self._identity(arm)}"
         starter: PromptChooser | None = self._refined if uses_refiner else None
+        before = 0.0
         if starter is None and self.recipe.stage2.start == "stage1":
-            starter = self._aligned()[0]
+            starter, before = self._aligned()
         store = run_loop(self.loop_recipe, self.prompts, self.folder / name, self.models, starter)
         rows = store.rows(self.loop_recipe.row_hash())
         winners = {identity: best_round(rounds)["prompt"] for identity, rounds in by_prompt(rows).items()}
         spent = sum(row[f"seconds_{part}"] for row in rows for part in ("generate", "judge", "rewrite"))
-        return lambda batch, residency: {p.id: winners[p.id] for p in batch}, spent / len(self.prompts)
+        return choose_from(winners), before + spent / len(self.prompts)
 
     def run(self, arm: str) -> ArmResult:
         """Runs one arm to its end and scores it."""
         loop_seconds = align_seconds = 0.0
         choose: PromptChooser
         if arm == "raw":
-            choose = lambda batch, residency: {p.id: p.text for p in batch}  # noqa: E731
+            choose = choose_from({prompt.id: prompt.text for prompt in self.prompts})
         elif arm == "reference":
-            choose = lambda batch, residency: {p.id: p.reference for p in batch}  # noqa: E731
+            choose = choose_from({prompt.id: prompt.reference for prompt in self.prompts})
         elif arm == "refiner":
             choose = self._refined
         elif arm == "stage1":
             choose, align_seconds = self._aligned()
         else:
             choose, loop_seconds = self._loop(arm)
-        identity = self._identity(arm)
-        store = TrajectoryStore(self.folder / "arms", [self.metric.name])
-        done = {row["prompt_id"] for row in store.rows(identity)}
-        left = [prompt for prompt in self.prompts if prompt.id not in done]
-        if left:
-            module = ArmModule(self.recipe, self.models, self.metric, store, identity, choose)
-            data = PromptDataModule(left, self.recipe.stage2.batch_size)
-            predict_trainer(self.recipe.trainer).predict(module, data, return_predictions=False)
-        ids = [prompt.id for prompt in self.prompts]
-        rows = [row for row in store.rows(identity) if row["prompt_id"] in set(ids)]
+        rows = score_prompts(
+            self.recipe, self.models, self.metric, self.folder / "arms", self._identity(arm), self.prompts, choose
+        )
         rounds = self.recipe.stage2.rounds
         looped = arm.endswith("sspo")
         # A loop's winner was generated in the loop already; generating it again for the metric is not its cost.
         own = sum(row["seconds_generate"] + row["seconds_rewrite"] for row in rows) / len(rows)
         seconds = loop_seconds or align_seconds + own
-        scores = scores_in_order(rows, ids, self.metric.name)
+        scores = scores_in_order(rows, [prompt.id for prompt in self.prompts], self.metric.name)
         return ArmResult(f"{arm}@{rounds}" if looped else arm, scores, rounds if looped else 1, seconds)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from tqdm import tqdm
 
 from ..components import build
 from ..console import say
-from ..csv_log import CsvLog
+from ..csv_log import CsvLog, csv_text
 from ..errors import UserError
 from ..models import LanguageModel, OnDemand, Residency
 from ..recipe import Recipe, digest, named, strip_layout
@@ -20,6 +18,7 @@ from ..stage1.align import open_graph
 from ..stage1.pairs import Degrader, augment_pairs
 from .common import default_device, fetch_models, run_folder, save_recipe, write_text
 
+_COLUMNS = ("prompt", "completion")
 _AT_ONCE = 512
 """Requests between two writes."""
 
@@ -51,7 +50,7 @@ def read_captions(source: str, limit: int = 0) -> list[str]:
 def _requests(recipe: Recipe, captions: list[str], degrader: Degrader, language: LanguageModel, folder: Path) -> CsvLog:
     """Degrades all captions; what an earlier start has made is kept and continued."""
     kept = [named(recipe.stage1.degrader), named(recipe.language_model), recipe.seed, captions]
-    log = CsvLog(folder / f"requests-{digest(strip_layout(kept))}.csv", ["prompt", "completion"])
+    log = CsvLog(folder / f"requests-{digest(strip_layout(kept))}.csv", _COLUMNS)
     begun, total = sum(1 for _ in log.rows()), len(captions) * recipe.stage1.degradations
     if begun:
         say(f"{begun} requests already in {log.path}")
@@ -86,10 +85,6 @@ def make_pairs(recipe: Recipe, recipe_yaml: str, out: str) -> Path:
         raise UserError(f"Pairs need requests. Got none from {len(captions)} captions; try another `stage1.degrader`.")
     if graph is not None:
         pairs = augment_pairs(pairs, graph, residency.use(embedder), recipe.stage1)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["prompt", "completion"])
-    writer.writerows(pairs)
-    write_text(folder / "pairs.csv", text.getvalue())
+    write_text(folder / "pairs.csv", csv_text([_COLUMNS, *pairs]))
     say(f"{len(pairs)} pairs in {folder / 'pairs.csv'}")
     return folder / "pairs.csv"

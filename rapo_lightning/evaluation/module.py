@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 
 import lightning
 
+from ..choosing import PromptChooser
 from ..ids import derived_seed
 from ..models import Residency
 from ..prompts import Prompt
@@ -15,8 +15,6 @@ from ..stage2.flow import measure_flow
 from ..stage2.loop import LoopModels
 from ..stage2.verifiers import Verifier, View
 from ..trajectory import Row, TrajectoryStore
-
-PromptChooser = Callable[[Sequence[Prompt], Residency], dict[str, str]]
 
 
 class ArmModule(lightning.LightningModule):

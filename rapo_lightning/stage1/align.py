@@ -20,7 +20,15 @@ from ..resources import find
 from ..stage3.refiner import Refiner
 from ..store import Row
 from .branches import carry_over, instruct, unknown_words
-from .discriminator import BRANCHES, Discriminator, choose_branch, features, load_discriminator, plain_features
+from .discriminator import (
+    BRANCH_COLUMNS,
+    BRANCHES,
+    Discriminator,
+    choose_branch,
+    features,
+    load_discriminator,
+    plain_features,
+)
 from .merge import merge
 from .modifiers import Group, read_groups, select
 from .search import DeviceSearch
@@ -182,8 +190,7 @@ class Aligner:
         embedder = self.residency.use(self.models.embedder)
         candidates = []
         for number, row in enumerate(rows):
-            row["original"] = row["source_prompt"]
-            candidates += [(number, branch, row[branch]) for branch in BRANCHES if row[branch]]
+            candidates += [(number, branch, row[column]) for branch, column in BRANCH_COLUMNS.items() if row[column]]
         encoded = embedder.encode([text for _, _, text in candidates])
         requests = vectors[[number for number, _, _ in candidates]]
         cosines = (requests * encoded).sum(axis=1)
@@ -200,5 +207,4 @@ class Aligner:
                 faithful[number][branch] = score
         for row, offered in zip(rows, faithful, strict=True):
             row["choice"] = choose_branch(offered, margin)
-            row["prompt"] = row[row["choice"]]
-            del row["original"]
+            row["prompt"] = row[BRANCH_COLUMNS[row["choice"]]]

@@ -18,7 +18,9 @@ from ..errors import UserError
 from ..resources import find
 from ..text import content_words, words
 
-BRANCHES = ("refactored", "instructed", "original")
+BRANCH_COLUMNS = {"refactored": "refactored", "instructed": "instructed", "original": "source_prompt"}
+"""Where the text of each branch stands in a row of stage 1."""
+BRANCHES = tuple(BRANCH_COLUMNS)
 """In the order of preference where scores are equal, which is also that without a discriminator."""
 CONFIG, WEIGHTS = "discriminator.yaml", "discriminator.safetensors"
 
@@ -30,7 +32,7 @@ class Shape:
     Attributes:
         embedder: Name of the embedding model.
         dimensions: Length of its vectors.
-        hidden: Width of the hidden layer.
+        hidden: Width of the hidden layer (ours).
         error: Root mean square error of its predictions on prompts it was not trained on; a lead within it is none.
     """
 
@@ -93,7 +95,11 @@ class Discriminator(lightning.LightningModule):
         self.shape, self.lr = shape, lr
         inputs = 2 * shape.dimensions + 1 + len(plain_features("", "", ""))
         self.net = nn.Sequential(
-            nn.Dropout(0.2), nn.Linear(inputs, shape.hidden), nn.GELU(), nn.Linear(shape.hidden, 1)
+            # Dropout and weight decay are ours: there are a few hundred prompts to learn from.
+            nn.Dropout(0.2),
+            nn.Linear(inputs, shape.hidden),
+            nn.GELU(),
+            nn.Linear(shape.hidden, 1),
         )
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import lightning
 
+from ..choosing import PromptChooser
 from ..console import say
 from ..models import Residency
 from ..prompts import Prompt
@@ -29,7 +30,7 @@ class SspoModule(lightning.LightningModule):
         store: TrajectoryStore,
         writer: VideoWriter | None,
         history: Mapping[str, Sequence[Row]],
-        starter: Callable[[Sequence[Prompt], Residency], Mapping[str, str]] | None = None,
+        starter: PromptChooser | None = None,
     ) -> None:
         """Takes everything from outside.
 

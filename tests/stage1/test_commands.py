@@ -74,6 +74,20 @@ def test_two_processes_make_the_same_rows(tmp_path: Path, language_model: Path, 
     assert (tmp_path / "one/aligned.txt").read_text() == (tmp_path / "two/aligned.txt").read_text()
 
 
+def test_two_processes_evaluate_alike(tmp_path: Path, language_model: Path, graph: Path) -> None:
+    from tests.helpers import run_cli
+
+    recipe = recipe_with(tmp_path, language_model, graph, stage2__start="stage1", stage2__rounds=1)
+    arms = ["--evaluation.arms", "[raw, stage1, sspo]"]
+    assert main(["evaluate", str(recipe), "--out", str(tmp_path / "one"), *arms]) == 0
+    done = run_cli("evaluate", str(recipe), "--out", str(tmp_path / "two"), *arms, "--trainer.devices", "2",
+                   "--allow_package", "tests")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / name / "results.json").read_text())["arms"] for name in ("one", "two"))
+    assert list(one) == list(two) == ["raw", "stage1", "sspo@1"]
+    assert [arm["mean"] for arm in one.values()] == [arm["mean"] for arm in two.values()]
+
+
 def test_collect_starts_from_stage_1_if_told(tmp_path: Path, language_model: Path, graph: Path) -> None:
     recipe = recipe_with(tmp_path, language_model, graph, stage2__start="stage1", stage2__rounds=1, limit=3)
     plain = load_recipe(recipe_with(tmp_path, language_model, graph, stage2__rounds=1, limit=3)).row_hash()
