@@ -8,8 +8,8 @@ from ..examples import ExamplePool
 from ..ids import derived_seed
 from ..models.protocols import Embedder, LanguageModel
 from ..recipe import Stage1
+from ..templates import template
 from ..text import content_words, one_line, shorten, words
-from .templates import template
 
 CARRIED = " Also: "
 """What stands between a rewriter's caption and the request carried over."""
@@ -54,7 +54,7 @@ def instruct(
     Returns:
         One prompt each, at most `stage1.instruct_words` long; empty where the model gave nothing.
     """
-    system = template("instruct_system").format(limit=stage1.instruct_words)
+    system = template("stage1", "instruct_system").format(limit=stage1.instruct_words)
     shown = pool.nearest(list(requests), stage1.examples_per_prompt, embedder)
     conversations = []
     for text, examples in zip(augmented, shown, strict=True):

@@ -12,7 +12,7 @@ from relation_graph import GraphRow
 from ..ids import derived_seed
 from ..models.protocols import LanguageModel, Messages
 from ..recipe import Sampling
-from .templates import table, template
+from ..templates import table, template
 
 
 class Extractor(Protocol):
@@ -48,8 +48,8 @@ class LanguageModelExtractor:
 
 def extract_messages(caption: str) -> Messages:
     """The conversation that asks for one extraction."""
-    messages = [{"role": "system", "content": template("extract_system")}]
-    for shown, answer in table("extract_examples"):
+    messages = [{"role": "system", "content": template("stage1", "extract_system")}]
+    for shown, answer in table("stage1", "extract_examples"):
         messages += [{"role": "user", "content": shown}, {"role": "assistant", "content": answer}]
     return [*messages, {"role": "user", "content": caption}]
 

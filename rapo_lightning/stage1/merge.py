@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ..ids import derived_seed
 from ..models.protocols import LanguageModel, Messages
 from ..recipe import Sampling
+from ..templates import table, template
 from ..text import content_words, one_line
-from .templates import table, template
 
 _SPARE_WORDS = 8
 """How much longer than prompt and modifier together a merge may be; a longer answer has added things of its own."""
@@ -31,11 +31,16 @@ def keeps_both(answer: str, prompt: str, modifier: str) -> bool:
 
 def merge_messages(prompt: str, modifier: str) -> Messages:
     """The conversation that asks for one merge."""
-    messages = [{"role": "system", "content": template("merge_system")}]
-    for body, detail, merged in table("merge_examples"):
-        messages.append({"role": "user", "content": template("merge_user").format(prompt=body, modifier=detail)})
+    messages = [{"role": "system", "content": template("stage1", "merge_system")}]
+    for body, detail, merged in table("stage1", "merge_examples"):
+        messages.append(
+            {"role": "user", "content": template("stage1", "merge_user").format(prompt=body, modifier=detail)}
+        )
         messages.append({"role": "assistant", "content": merged})
-    return [*messages, {"role": "user", "content": template("merge_user").format(prompt=prompt, modifier=modifier)}]
+    return [
+        *messages,
+        {"role": "user", "content": template("stage1", "merge_user").format(prompt=prompt, modifier=modifier)},
+    ]
 
 
 def merge(

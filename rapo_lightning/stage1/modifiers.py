@@ -12,8 +12,8 @@ from relation_graph import Found
 
 from ..errors import UserError
 from ..resources import find
+from ..templates import template
 from ..text import content_words, stop_words, words
-from .templates import template
 
 Outcome = Literal["chosen", "below threshold", "not the best place", "duplicate", "contradicts the request"]
 
@@ -44,7 +44,7 @@ def read_groups(source: str = "") -> tuple[Group, ...]:
     path = find(source) if source else None
     if source and (path is None or not path.is_file()):
         raise UserError(f"`stage1.exclusive` must name a text file. Got {source!r}, which is none.")
-    text = Path(path).read_text(encoding="utf-8") if path else template("exclusive")
+    text = Path(path).read_text(encoding="utf-8") if path else template("stage1", "exclusive")
     groups = []
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):

@@ -10,9 +10,9 @@ from relation_graph import RelationGraph, RetrievalSettings, retrieve
 from ..ids import derived_seed
 from ..models.protocols import Embedder, LanguageModel
 from ..recipe import Sampling, Stage1
+from ..templates import template
 from ..text import one_line
 from .merge import join
-from .templates import template
 
 
 class Degrader(Protocol):
@@ -45,7 +45,7 @@ class LanguageModelDegrader:
         self, captions: Sequence[str], seeds: Sequence[int], language_model: LanguageModel
     ) -> list[tuple[str, str]]:
         """See `Degrader`."""
-        system = {"role": "system", "content": template("degrade_system")}
+        system = {"role": "system", "content": template("stage1", "degrade_system")}
         conversations = [[system, {"role": "user", "content": caption}] for caption in captions]
         answers = language_model.complete(
             conversations,

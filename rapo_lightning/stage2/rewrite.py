@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-from importlib.resources import files
 
 import numpy as np
 
@@ -14,16 +12,11 @@ from ..examples import ExamplePool, query_text
 from ..ids import derived_seed
 from ..models.protocols import Embedder, LanguageModel, Messages
 from ..recipe import Stage2
+from ..templates import template
 from ..text import one_line, shorten
 from ..trajectory import Row, mean_score
 
 NO_PROBLEM = "None was seen; describe the request more clearly."
-
-
-@cache
-def template(name: str) -> str:
-    """Text of `templates/<name>.txt`."""
-    return (files(__package__) / "templates" / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n")
 
 
 def known_problems(rounds: Sequence[Row]) -> str:
@@ -39,10 +32,10 @@ def known_problems(rounds: Sequence[Row]) -> str:
 def physics_messages(row: Row, stage2: Stage2) -> Messages:
     """The conversation in which the model compares a video's motion with its law."""
     flow = ", ".join(f"({x:.1f}, {y:.1f})" for x, y in row["flow"])
-    user = template("physics_user").format(
+    user = template("stage2", "physics_user").format(
         law=row["phys_law"], request=row["source_prompt"], seconds=stage2.flow_seconds, flow=flow
     )
-    return [{"role": "system", "content": template("physics_system")}, {"role": "user", "content": user}]
+    return [{"role": "system", "content": template("stage2", "physics_system")}, {"role": "user", "content": user}]
 
 
 def check_physics(rows: Sequence[Row], stage2: Stage2, model: LanguageModel) -> list[str]:
@@ -59,7 +52,7 @@ def check_physics(rows: Sequence[Row], stage2: Stage2, model: LanguageModel) -> 
 
 
 def _user_turn(request: str, problem: str, memory: str = "") -> dict[str, str]:
-    text = template("rewrite_user").format(request=request, memory=memory, problem=problem or NO_PROBLEM)
+    text = template("stage2", "rewrite_user").format(request=request, memory=memory, problem=problem or NO_PROBLEM)
     return {"role": "user", "content": text}
 
 
@@ -72,7 +65,7 @@ def rewrite_messages(rounds: Sequence[Row], problem: str, shown: Sequence, stage
         shown: Examples, the nearest last.
         stage2: The loop's settings.
     """
-    messages = [{"role": "system", "content": template("rewrite_system")}]
+    messages = [{"role": "system", "content": template("stage2", "rewrite_system")}]
     for example in shown:
         messages += [
             _user_turn(example.prompt, example.critique),
@@ -81,7 +74,8 @@ def rewrite_messages(rounds: Sequence[Row], problem: str, shown: Sequence, stage
     rewrites = [row for row in rounds if row["prompt"] != row["source_prompt"]]
     best = sorted(rewrites, key=lambda row: (-mean_score(row), row["round"]))[: stage2.memory]
     memory = "".join(
-        template("memory_line").format(score=f"{mean_score(row):.2f}", prompt=row["prompt"]) + "\n" for row in best
+        template("stage2", "memory_line").format(score=f"{mean_score(row):.2f}", prompt=row["prompt"]) + "\n"
+        for row in best
     )
     return [*messages, _user_turn(rounds[0]["source_prompt"], problem, memory)]
 

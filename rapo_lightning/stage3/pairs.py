@@ -6,14 +6,13 @@ import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from ..errors import UserError
 from ..ids import prompt_id
 from ..models.protocols import Messages
 from ..recipe import Pairs, Stage3
+from ..templates import template
 from ..trajectory import Row, best_round, by_prompt, mean_score
 
 
@@ -52,10 +51,9 @@ class PairReport:
         )
 
 
-@cache
 def default_system() -> str:
     """The shipped system message of refiners."""
-    return (files(__package__) / "templates" / "system.txt").read_text(encoding="utf-8").strip()
+    return template("stage3", "system")
 
 
 def refiner_messages(request: str, system: str) -> Messages:
