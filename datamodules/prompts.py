@@ -8,7 +8,7 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from rapo_lightning.prompts import Prompt
+from rapo_lightning.data.prompts import Prompt
 
 
 class PromptDataModule(lightning.LightningDataModule):

@@ -12,10 +12,10 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from . import __version__
+from .data.resources import shipped_recipes
 from .errors import UserError
 from .recipe import Recipe
-from .recipe_files import recipe_path, with_overrides
-from .resources import shipped_recipes
+from .recipe.files import recipe_path, with_overrides
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -176,7 +176,8 @@ def _arguments(name: str, command: Command, rest: list[str]) -> list[str]:
 
 
 def _run_recipe_command(name: str, rest: list[str]) -> None:
-    from . import components, console
+    from . import console
+    from .recipe import components
 
     command = COMMANDS[name]
     parser = _parser(name, command)

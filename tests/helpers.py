@@ -69,8 +69,8 @@ def tiny_recipe(folder: Path, language_model: Path, **changes: Any) -> Path:
             "physics_tokens": 4,
             "sampling": {"max_new_tokens": 6},
             "verifiers": [
-                {"class_path": "rapo_lightning.stage2.verifiers.TemporalCoherence"},
-                {"class_path": "rapo_lightning.stage2.verifiers.TextFidelity"},
+                {"class_path": "rapo_lightning.verifiers.TemporalCoherence"},
+                {"class_path": "rapo_lightning.verifiers.TextFidelity"},
                 {"class_path": "rapo_lightning.lab.verifier.LabOracle"},
             ],
         },

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rapo_lightning.csv_log import CsvLog
+from rapo_lightning.data.csv_log import CsvLog
 from rapo_lightning.errors import RunError, UserError
 
 ROWS = [["a, b", 'say "hi"'], ["two\nlines", ""], ["last", "one"]]

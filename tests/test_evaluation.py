@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rapo_lightning.data.trajectory import TrajectoryStore
 from rapo_lightning.errors import UserError
 from rapo_lightning.evaluation.arms import ArmResult, scores_in_order, summarize, table
 from rapo_lightning.evaluation.statistics import bootstrap_interval, ratio_interval
 from rapo_lightning.report import write_report
-from rapo_lightning.trajectory import TrajectoryStore
 from tests.test_trajectory import make_row
 
 

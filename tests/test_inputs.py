@@ -6,14 +6,15 @@ import pytest
 import yaml
 from datasets import Dataset, DatasetDict
 
-from rapo_lightning import components
 from rapo_lightning.commands.validate import faults
-from rapo_lightning.components import build, check
+from rapo_lightning.data.ids import derived_seed, prompt_id
+from rapo_lightning.data.prompts import read_prompts
+from rapo_lightning.data.resources import shipped_recipes
 from rapo_lightning.errors import UserError
-from rapo_lightning.ids import derived_seed, prompt_id
-from rapo_lightning.prompts import read_prompts
-from rapo_lightning.recipe import LAYOUT_ARGUMENTS, Optimizer, Pairs, Recipe, Sampling, Stage2, Stage3
-from rapo_lightning.resources import shipped_recipes
+from rapo_lightning.prompting.chat import Sampling
+from rapo_lightning.recipe import Optimizer, Pairs, Recipe, Stage2, Stage3, components
+from rapo_lightning.recipe.components import build, check
+from rapo_lightning.recipe.schema import LAYOUT_ARGUMENTS
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_identities_depend_on_content_alone() -> None:
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_shipped_recipes_are_well_formed(name: str) -> None:
     loaded = yaml.safe_load(shipped_recipes()[name].read_text())
-    from rapo_lightning.recipe_files import load_recipe
+    from rapo_lightning.recipe.files import load_recipe
 
     recipe = load_recipe(shipped_recipes()[name])
     assert recipe.name == loaded["name"] == name
@@ -133,13 +134,13 @@ def test_components_come_from_allowed_packages_only(monkeypatch: pytest.MonkeyPa
     [({"enough": "much"}, "float"), ({"enuf": 0.5}, "enuf")],
 )
 def test_component_arguments_are_checked(arguments: dict[str, object], message: str) -> None:
-    component = {"class_path": "rapo_lightning.stage2.verifiers.TextFidelity", "init_args": arguments}
+    component = {"class_path": "rapo_lightning.verifiers.TextFidelity", "init_args": arguments}
     with pytest.raises(UserError, match=message):
         check(component, "stage2.verifiers[0]")  # type: ignore[arg-type]
 
 
 def test_components_are_built_with_their_arguments() -> None:
-    built = build({"class_path": "rapo_lightning.stage2.verifiers.TextFidelity", "init_args": {"enough": 0.3}}, "x")
+    built = build({"class_path": "rapo_lightning.verifiers.TextFidelity", "init_args": {"enough": 0.3}}, "x")
     assert built.enough == 0.3
 
 

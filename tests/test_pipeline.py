@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 
 from rapo_lightning.cli import main
-from rapo_lightning.recipe_files import load_recipe
+from rapo_lightning.data.trajectory import Row, TrajectoryStore, read_rows
+from rapo_lightning.recipe.files import load_recipe
 from rapo_lightning.stage3.module import RefinerModule
-from rapo_lightning.trajectory import Row, TrajectoryStore, read_rows
 from tests.helpers import ROOT, run_cli, tiny_recipe
 from tests.test_trajectory import make_row
 

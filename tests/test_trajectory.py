@@ -7,8 +7,16 @@ import datasets
 import pyarrow.parquet
 import pytest
 
+from rapo_lightning.data.trajectory import (
+    Row,
+    TrajectoryStore,
+    average_ranks,
+    best_round,
+    by_prompt,
+    mean_score,
+    read_rows,
+)
 from rapo_lightning.errors import RunError
-from rapo_lightning.trajectory import Row, TrajectoryStore, average_ranks, best_round, by_prompt, mean_score, read_rows
 
 
 def make_row(

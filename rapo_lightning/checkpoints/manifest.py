@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from ..data.resources import find
 from ..errors import UserError
-from ..resources import find
 
 MARKER = "checksums.json"
 """Written last into a fetched folder: sha256 of each of its files. A folder without it is not whole."""

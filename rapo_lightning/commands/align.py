@@ -9,12 +9,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from datamodules import PromptDataModule
 
 from ..console import say
-from ..prompts import Prompt, read_prompts
+from ..data.prompts import Prompt, read_prompts
+from ..data.store import Row
 from ..recipe import Recipe
 from ..stage1.align import AlignModels
 from ..stage1.module import RapoModule
 from ..stage1.rows import AlignedStore
-from ..store import Row
 from .common import fetch_models, predict, run_folder, save_recipe, write_text
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from datamodules import PromptDataModule
 
-from ..choosing import PromptChooser, choose_from
 from ..console import say
-from ..prompts import Prompt, read_prompts
+from ..data.prompts import Prompt, read_prompts
+from ..data.trajectory import TrajectoryStore, by_prompt, unbroken
+from ..data.videos import VideoWriter
+from ..prompting.choosing import PromptChooser, choose_from
 from ..recipe import Recipe
 from ..stage1.align import AlignModels
 from ..stage2.loop import LoopModels
 from ..stage2.module import SspoModule
-from ..stage2.videos import VideoWriter
-from ..trajectory import TrajectoryStore, by_prompt, unbroken
 from .align import align_prompts
 from .common import fetch_models, predict, run_folder, save_recipe
 

@@ -18,9 +18,9 @@ from datamodules import PromptDataModule
 
 from ..checkpoints import ensure, entries, locate
 from ..console import quiet_trainer
+from ..data.store import make_folder
 from ..errors import RunError, UserError
 from ..recipe import Recipe, TrainerOptions
-from ..store import make_folder
 
 _BARRIER_TIMEOUT = timedelta(hours=24)
 """Ranks finish their videos at different times; torch's default of 10 or 30 minutes would end the run."""

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, TensorDataset
 
-from ..choosing import choose_from
 from ..console import quiet_trainer, say
-from ..models.protocols import Embedder
-from ..prompts import Prompt, read_prompts
+from ..data.prompts import Prompt, read_prompts
+from ..data.store import Row
+from ..models.base import Embedder
+from ..prompting.choosing import choose_from
 from ..recipe import Recipe
 from ..stage1.align import AlignModels
 from ..stage1.discriminator import (
@@ -28,8 +29,7 @@ from ..stage1.discriminator import (
     plain_features,
 )
 from ..stage2.loop import LoopModels
-from ..stage2.verifiers import Judgement, Verifier, View
-from ..store import Row
+from ..verifiers import Judgement, Verifier, View
 from .align import align_prompts
 from .common import fetch_models, run_folder, save_recipe
 from .scoring import score_prompts

@@ -10,20 +10,20 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from ..choosing import PromptChooser, choose_from
-from ..components import build
 from ..console import say
+from ..data.prompts import Prompt, read_prompts
+from ..data.resources import find
+from ..data.trajectory import best_round, by_prompt
 from ..errors import UserError
 from ..evaluation.arms import ArmResult, scores_in_order, summarize, table
 from ..models import Residency
-from ..prompts import Prompt, read_prompts
+from ..prompting.choosing import PromptChooser, choose_from
 from ..recipe import Recipe, digest, named, strip_layout
-from ..resources import find
+from ..recipe.components import build
 from ..stage1.align import AlignModels
 from ..stage2.loop import LoopModels
-from ..stage2.verifiers import Verifier
 from ..stage3.refiner import Refiner
-from ..trajectory import best_round, by_prompt
+from ..verifiers import Verifier
 from .align import align_prompts
 from .collect import run_loop
 from .common import fetch_models, run_folder, save_recipe, write_text

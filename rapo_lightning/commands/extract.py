@@ -8,12 +8,12 @@ from tqdm import tqdm
 
 from relation_graph import COLUMNS, GraphRow
 
-from ..components import build
 from ..console import say
-from ..csv_log import CsvLog
+from ..data.csv_log import CsvLog
 from ..errors import UserError
 from ..models import OnDemand, Residency
 from ..recipe import Recipe
+from ..recipe.components import build
 from ..stage1.extract import Extractor
 from .common import default_device, fetch_models
 from .pairs import read_captions

@@ -16,16 +16,16 @@ from safetensors.torch import save_file
 
 from datamodules import PairDataModule
 
-from ..components import check
 from ..console import say
+from ..data.trajectory import read_rows
 from ..errors import UserError
 from ..models.transformers_language import load_causal_model
 from ..recipe import Recipe, digest
+from ..recipe.components import check
 from ..stage3.card import TrainingSummary, write_card
 from ..stage3.module import RefinerModule
 from ..stage3.pairs import PairReport, SftPair, read_pairs_csv, sft_pairs, split_pairs
 from ..stage3.refiner import write_config, write_vocabulary
-from ..trajectory import read_rows
 from .common import (
     device_count,
     fetch_models,

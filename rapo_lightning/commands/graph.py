@@ -13,10 +13,10 @@ from relation_graph.drawing import draw_neighbourhood
 from relation_graph.published import export_published, import_published
 
 from ..checkpoints import ensure
+from ..data.resources import find
 from ..errors import UserError
 from ..models import SentenceEmbedder
-from ..recipe_files import load_recipe, recipe_path
-from ..resources import find
+from ..recipe.files import load_recipe, recipe_path
 from .common import default_device
 from .extract import extract
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..components import build
 from ..console import say
-from ..csv_log import CsvLog, csv_text
+from ..data.csv_log import CsvLog, csv_text
+from ..data.resources import find
 from ..errors import UserError
 from ..models import LanguageModel, OnDemand, Residency
 from ..recipe import Recipe, digest, named, strip_layout
-from ..resources import find
+from ..recipe.components import build
 from ..stage1.align import open_graph
 from ..stage1.pairs import Degrader, augment_pairs
 from .common import default_device, fetch_models, run_folder, save_recipe, write_text

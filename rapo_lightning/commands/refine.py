@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..csv_log import CsvLog
+from ..data.csv_log import CsvLog
+from ..data.prompts import read_prompts
+from ..data.resources import find
 from ..errors import UserError
-from ..prompts import read_prompts
 from ..recipe import Recipe
-from ..resources import find
 from ..stage3.refiner import Refiner
 from .common import default_device, fetch_models
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from datamodules import PromptDataModule
 
-from ..choosing import PromptChooser
+from ..data.prompts import Prompt
+from ..data.trajectory import Row, TrajectoryStore
 from ..evaluation.module import ArmModule
-from ..prompts import Prompt
+from ..prompting.choosing import PromptChooser
 from ..recipe import Recipe
 from ..stage2.loop import LoopModels
-from ..stage2.verifiers import Verifier
-from ..trajectory import Row, TrajectoryStore
+from ..verifiers import Verifier
 from .common import predict
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..checkpoints import entries, locate
-from ..components import check
+from ..data.prompts import read_prompts
 from ..errors import UserError
-from ..examples import read_examples
-from ..prompts import read_prompts
+from ..prompting.examples import read_examples
 from ..recipe import Component, Recipe
+from ..recipe.components import check
 from ..stage1.align import AlignModels
 from .common import checkpoint_names
 from .evaluate import check_arms, needs_stage1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..trajectory import Row
+from ..data.trajectory import Row
 from .statistics import bootstrap_interval, ratio_interval
 
 

@@ -6,15 +6,15 @@ import time
 
 import lightning
 
-from ..choosing import PromptChooser
-from ..ids import derived_seed
+from ..data.ids import derived_seed
+from ..data.prompts import Prompt
+from ..data.trajectory import Row, TrajectoryStore
 from ..models import Residency
-from ..prompts import Prompt
+from ..prompting.choosing import PromptChooser
 from ..recipe import Recipe
-from ..stage2.flow import measure_flow
 from ..stage2.loop import LoopModels
-from ..stage2.verifiers import Verifier, View
-from ..trajectory import Row, TrajectoryStore
+from ..verifiers import Verifier, View
+from ..verifiers.flow import measure_flow
 
 
 class ArmModule(lightning.LightningModule):

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ..data.ids import derived_seed
 from ..errors import UserError
-from ..ids import derived_seed
 from .reading import BODY, PLACE, read_caption
 from .scene import Scene
 

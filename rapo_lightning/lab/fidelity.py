@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.store import read_parts
 from ..evaluation.statistics import ratio_interval
 from ..stage1.rows import IDENTITY
-from ..store import read_parts
 from .reading import survival, translated
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ..prompting.text import content_words, words
 from ..stage1.branches import CARRIED
-from ..text import content_words, words
 from .captions import ACTIONS, BACKGROUND_PHRASES, PAIR_VERBS
 from .lexicon import asked, wordings
 from .scene import Body, Scene

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from ..models.protocols import Embedder
-from ..stage2.verifiers import Judgement, View
+from ..models.base import Embedder
+from ..verifiers import Judgement, View
 from .oracle import judge_bytes
 
 

@@ -1,7 +1,7 @@
 """The models of the loop: one small class per kind, behind one small protocol each."""
 
+from .base import Embedder, LanguageModel, VideoModel
 from .diffusers_video import DiffusersVideoModel
-from .protocols import Embedder, LanguageModel, Messages, VideoModel
 from .residency import OnDemand, Residency
 from .sentence_embedder import SentenceEmbedder
 from .transformers_language import TransformersLanguageModel
@@ -10,7 +10,6 @@ __all__ = [
     "DiffusersVideoModel",
     "Embedder",
     "LanguageModel",
-    "Messages",
     "OnDemand",
     "Residency",
     "SentenceEmbedder",

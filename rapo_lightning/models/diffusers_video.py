@@ -65,7 +65,7 @@ class DiffusersVideoModel:
         self._pipeline.to(device)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """One video per prompt; see `protocols.VideoModel`."""
+        """One video per prompt; see `base.VideoModel`."""
         self.load()
         videos: list[NDArray[np.uint8]] = []
         for begin in range(0, len(prompts), self.batch_size):

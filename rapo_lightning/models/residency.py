@@ -7,8 +7,8 @@ from typing import Literal, TypeVar
 
 import torch
 
-from ..recipe import Sampling
-from .protocols import LanguageModel, Messages, Movable
+from ..prompting.chat import Messages, Sampling
+from .base import LanguageModel, Movable
 
 Model = TypeVar("Model", bound=Movable)
 
@@ -58,5 +58,5 @@ class OnDemand:
     def complete(
         self, conversations: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, count: int = 1
     ) -> list[list[str]]:
-        """As `protocols.LanguageModel`."""
+        """As `base.LanguageModel`."""
         return self.residency.use(self.model).complete(conversations, seeds, sampling, count)

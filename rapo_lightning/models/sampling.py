@@ -12,7 +12,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from ..recipe import Sampling
+from ..prompting.chat import Sampling
 
 _MULTIPLIERS = (0x5851F42D4C957F2D, 0x14057B7EF767814F)
 

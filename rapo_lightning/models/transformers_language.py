@@ -11,9 +11,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedTokenizerBase
 
 from ..checkpoints import locate
-from ..ids import derived_seed
-from ..recipe import Sampling
-from .protocols import Messages
+from ..data.ids import derived_seed
+from ..prompting.chat import Messages, Sampling
 from .sampling import processors
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -60,7 +59,7 @@ class TransformersLanguageModel:
     def complete(
         self, conversations: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, count: int = 1
     ) -> list[list[str]]:
-        """`count` answers per conversation; see `protocols.LanguageModel`."""
+        """`count` answers per conversation; see `base.LanguageModel`."""
         self.load()
         texts = self._render(conversations)
         # Conversations of like length share a batch: less padding, and the result does not depend on the grouping.

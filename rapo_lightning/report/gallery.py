@@ -11,8 +11,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from ..data.trajectory import Row, average_ranks, best_round, by_prompt, read_rows, score_columns
 from ..errors import UserError
-from ..trajectory import Row, average_ranks, best_round, by_prompt, read_rows, score_columns
 
 
 def _scores(row: Row, rank: float) -> str:

@@ -10,15 +10,15 @@ import numpy as np
 
 from relation_graph import Found, GraphError, RelationGraph, RetrievalSettings, load_graph, retrieve
 
-from ..components import build
+from ..data.prompts import Prompt
+from ..data.resources import find
+from ..data.store import Row
 from ..errors import UserError
-from ..examples import ExamplePool, read_examples
 from ..models import Embedder, LanguageModel, Residency
-from ..prompts import Prompt
+from ..prompting.examples import ExamplePool, read_examples
 from ..recipe import Recipe
-from ..resources import find
+from ..recipe.components import build
 from ..stage3.refiner import Refiner
-from ..store import Row
 from .branches import carry_over, instruct, unknown_words
 from .discriminator import (
     BRANCH_COLUMNS,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..examples import ExamplePool
-from ..ids import derived_seed
-from ..models.protocols import Embedder, LanguageModel
+from ..data.ids import derived_seed
+from ..models.base import Embedder, LanguageModel
+from ..prompting.examples import ExamplePool
+from ..prompting.templates import template
+from ..prompting.text import content_words, one_line, shorten, words
 from ..recipe import Stage1
-from ..templates import template
-from ..text import content_words, one_line, shorten, words
 
 CARRIED = " Also: "
 """What stands between a rewriter's caption and the request carried over."""

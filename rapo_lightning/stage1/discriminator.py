@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..data.resources import find
 from ..errors import UserError
-from ..resources import find
-from ..text import content_words, words
+from ..prompting.text import content_words, words
 
 BRANCH_COLUMNS = {"refactored": "refactored", "instructed": "instructed", "original": "source_prompt"}
 """Where the text of each branch stands in a row of stage 1."""

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from relation_graph import GraphRow
 
-from ..ids import derived_seed
-from ..models.protocols import LanguageModel, Messages
-from ..recipe import Sampling
-from ..templates import table, template
+from ..data.ids import derived_seed
+from ..models.base import LanguageModel
+from ..prompting.chat import Messages, Sampling
+from ..prompting.templates import table, template
 
 
 class Extractor(Protocol):

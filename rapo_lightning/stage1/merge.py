@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..ids import derived_seed
-from ..models.protocols import LanguageModel, Messages
-from ..recipe import Sampling
-from ..templates import table, template
-from ..text import content_words, one_line
+from ..data.ids import derived_seed
+from ..models.base import LanguageModel
+from ..prompting.chat import Messages, Sampling
+from ..prompting.templates import table, template
+from ..prompting.text import content_words, one_line
 
 _SPARE_WORDS = 8
 """How much longer than prompt and modifier together a merge may be; a longer answer has added things of its own."""

@@ -10,10 +10,10 @@ from typing import Literal
 
 from relation_graph import Found
 
+from ..data.resources import find
 from ..errors import UserError
-from ..resources import find
-from ..templates import template
-from ..text import content_words, stop_words, words
+from ..prompting.templates import template
+from ..prompting.text import content_words, stop_words, words
 
 Outcome = Literal["chosen", "below threshold", "not the best place", "duplicate", "contradicts the request"]
 

@@ -7,8 +7,8 @@ from collections import Counter
 import lightning
 
 from ..console import say
+from ..data.prompts import Prompt
 from ..models import Residency
-from ..prompts import Prompt
 from ..recipe import Recipe
 from .align import Aligner, AlignModels
 from .rows import AlignedStore

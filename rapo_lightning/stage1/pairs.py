@@ -7,11 +7,12 @@ from typing import Protocol
 
 from relation_graph import RelationGraph, RetrievalSettings, retrieve
 
-from ..ids import derived_seed
-from ..models.protocols import Embedder, LanguageModel
-from ..recipe import Sampling, Stage1
-from ..templates import template
-from ..text import one_line
+from ..data.ids import derived_seed
+from ..models.base import Embedder, LanguageModel
+from ..prompting.chat import Sampling
+from ..prompting.templates import template
+from ..prompting.text import one_line
+from ..recipe import Stage1
 from .merge import join
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datasets import Features, List, Value
 
-from ..store import PartStore
+from ..data.store import PartStore
 
 IDENTITY = ("prompt_id", "recipe_hash")
 _FOUND = {"phrase": Value("string"), "score": Value("float32"), "count": Value("int32")}

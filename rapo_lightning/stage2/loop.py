@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ..components import build
+from ..data.ids import derived_seed
+from ..data.prompts import Prompt
+from ..data.trajectory import Row
+from ..data.videos import VideoWriter
 from ..errors import UserError
-from ..examples import ExamplePool, read_examples
-from ..ids import derived_seed
 from ..models import Embedder, LanguageModel, Residency, VideoModel
-from ..prompts import Prompt
+from ..prompting.examples import ExamplePool, read_examples
 from ..recipe import Recipe
-from ..trajectory import Row
-from .flow import measure_flow
+from ..recipe.components import build
+from ..verifiers import Verifier, View
+from ..verifiers.flow import measure_flow
 from .rewrite import check_physics, rewrite
-from .verifiers import Verifier, View
-from .videos import VideoWriter
 
 
 @dataclass

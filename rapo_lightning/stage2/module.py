@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import lightning
 
-from ..choosing import PromptChooser
 from ..console import say
+from ..data.prompts import Prompt
+from ..data.trajectory import Row, TrajectoryStore
+from ..data.videos import VideoWriter
 from ..models import Residency
-from ..prompts import Prompt
+from ..prompting.choosing import PromptChooser
 from ..recipe import Recipe
-from ..trajectory import Row, TrajectoryStore
 from .loop import Loop, LoopModels
-from .videos import VideoWriter
 
 
 class SspoModule(lightning.LightningModule):

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..examples import ExamplePool, query_text
-from ..ids import derived_seed
-from ..models.protocols import Embedder, LanguageModel, Messages
+from ..data.ids import derived_seed
+from ..data.trajectory import Row, mean_score
+from ..models.base import Embedder, LanguageModel
+from ..prompting.chat import Messages
+from ..prompting.examples import ExamplePool, query_text
+from ..prompting.templates import template
+from ..prompting.text import one_line, shorten
 from ..recipe import Stage2
-from ..templates import template
-from ..text import one_line, shorten
-from ..trajectory import Row, mean_score
 
 NO_PROBLEM = "None was seen; describe the request more clearly."
 

@@ -10,8 +10,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
+from ..data.ids import derived_seed
 from ..errors import RunError
-from ..ids import derived_seed
 from ..recipe import Stage3
 
 Batch = dict[str, Tensor]

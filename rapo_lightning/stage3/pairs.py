@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..data.ids import prompt_id
+from ..data.trajectory import Row, best_round, by_prompt, mean_score
 from ..errors import UserError
-from ..ids import prompt_id
-from ..models.protocols import Messages
+from ..prompting.chat import Messages
+from ..prompting.templates import template
 from ..recipe import Pairs, Stage3
-from ..templates import template
-from ..trajectory import Row, best_round, by_prompt, mean_score
 
 
 @dataclass(frozen=True)

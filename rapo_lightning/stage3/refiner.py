@@ -11,12 +11,12 @@ from typing import overload
 import torch
 import yaml
 
+from ..data.ids import derived_seed
+from ..data.resources import find
 from ..errors import UserError
-from ..ids import derived_seed
 from ..models.transformers_language import TransformersLanguageModel
-from ..recipe import Sampling
-from ..resources import find
-from ..text import words
+from ..prompting.chat import Sampling
+from ..prompting.text import words
 from .pairs import SftPair, refiner_messages
 
 CONFIG = "refiner.yaml"

@@ -9,8 +9,8 @@ from rapo_lightning.lab.oracle import judge, judge_bytes, read_video
 from rapo_lightning.lab.tracking import track_bodies
 from rapo_lightning.lab.user_prompts import user_prompt
 from rapo_lightning.lab.verifier import LabOracle
-from rapo_lightning.stage2.flow import measure_flow
-from rapo_lightning.stage2.verifiers import View
+from rapo_lightning.verifiers import View
+from rapo_lightning.verifiers.flow import measure_flow
 from tests.helpers import WordEmbedder
 
 

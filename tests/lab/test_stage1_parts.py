@@ -15,8 +15,8 @@ from rapo_lightning.lab.extract import extract_row
 from rapo_lightning.lab.measure import expected_attributes
 from rapo_lightning.lab.reading import named, read_caption, survival, translated
 from rapo_lightning.lab.user_prompts import lab_prompts
-from rapo_lightning.recipe_files import load_recipe, recipe_path
-from rapo_lightning.text import stop_words
+from rapo_lightning.prompting.text import stop_words
+from rapo_lightning.recipe.files import load_recipe, recipe_path
 from relation_graph import load_graph
 from tests.helpers import ROOT
 

@@ -9,7 +9,7 @@ import torch
 from rapo_lightning.errors import UserError
 from rapo_lightning.models import DiffusersVideoModel, Residency, TransformersLanguageModel
 from rapo_lightning.models.sampling import SeededGumbel, row_uniform
-from rapo_lightning.recipe import Sampling
+from rapo_lightning.prompting.chat import Sampling
 
 CALL = {
     "height": 64,

@@ -10,9 +10,9 @@ import yaml
 from datasets import load_dataset
 
 from rapo_lightning.cli import main
-from rapo_lightning.recipe_files import load_recipe
+from rapo_lightning.data.store import read_parts
+from rapo_lightning.recipe.files import load_recipe
 from rapo_lightning.stage1.rows import IDENTITY
-from rapo_lightning.store import read_parts
 from relation_graph import build_graph, save_graph
 from tests.helpers import WordEmbedder, tiny_recipe
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from rapo_lightning.errors import UserError
-from rapo_lightning.models.protocols import Messages
-from rapo_lightning.recipe import Sampling, Stage1
+from rapo_lightning.prompting.chat import Messages, Sampling
+from rapo_lightning.recipe import Stage1
 from rapo_lightning.stage1.branches import CARRIED, carry_over, unknown_words
 from rapo_lightning.stage1.discriminator import (
     Discriminator,

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
+from rapo_lightning.data.videos import VideoWriter
 from rapo_lightning.errors import UserError
-from rapo_lightning.examples import Example, ExamplePool, read_examples
+from rapo_lightning.prompting.examples import Example, ExamplePool, read_examples
 from rapo_lightning.recipe import Stage2
-from rapo_lightning.stage2.flow import measure_flow
 from rapo_lightning.stage2.rewrite import check_physics, known_problems, rewrite, rewrite_messages, shorten
-from rapo_lightning.stage2.verifiers import TemporalCoherence, TextFidelity, View
-from rapo_lightning.stage2.videos import VideoWriter
+from rapo_lightning.verifiers import TemporalCoherence, TextFidelity, View
+from rapo_lightning.verifiers.flow import measure_flow
 from tests.helpers import WordEmbedder
 from tests.test_trajectory import make_row
 

@@ -11,7 +11,8 @@ from datamodules.pairs import IGNORED, PairDataModule, tokenize_pairs
 from rapo_lightning import Refiner
 from rapo_lightning.errors import RunError, UserError
 from rapo_lightning.models.transformers_language import load_causal_model
-from rapo_lightning.recipe import Lora, Pairs, Sampling, Stage3
+from rapo_lightning.prompting.chat import Sampling
+from rapo_lightning.recipe import Lora, Pairs, Stage3
 from rapo_lightning.stage3.module import RefinerModule, learning_rate_share
 from rapo_lightning.stage3.pairs import SftPair, read_pairs_csv, refiner_messages, sft_pairs, split_pairs
 from tests.test_trajectory import make_row
@@ -131,7 +132,7 @@ def test_an_empty_answer_falls_back_to_the_prompt() -> None:
 
 
 def test_shipped_refiner_is_small() -> None:
-    from rapo_lightning.resources import find
+    from rapo_lightning.data.resources import find
 
     folder = find("ckpt/lab/refiner")
     assert folder is not None

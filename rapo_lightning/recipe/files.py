@@ -7,9 +7,9 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from .errors import UserError
-from .recipe import Recipe
-from .resources import shipped_recipes
+from ..data.resources import shipped_recipes
+from ..errors import UserError
+from . import Recipe
 
 
 def recipe_path(name: str) -> Path:

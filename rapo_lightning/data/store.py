@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 from datasets import Dataset, Features
 
-from .errors import RunError
+from ..errors import RunError
 
 SCHEMA_VERSION = 1
 Row = dict[str, Any]

@@ -9,10 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..recipe import Sampling
-
-Messages = list[dict[str, str]]
-"""A conversation: `{"role": "system" | "user" | "assistant", "content": text}` in order."""
+from ..prompting.chat import Messages, Sampling
 
 
 class Movable(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parent.parent
 _ROOTS = (_PACKAGE.parent, _PACKAGE / "shipped")
 """The checkout's root, then the folder into which the wheel puts `recipes/`, `ckpt/` and the graph data."""
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from .errors import UserError
-from .recipe import Component
+from ..errors import UserError
+from . import Component
 
 ALLOWED_PACKAGES = ["rapo_lightning", "diffusers", "transformers", "sentence_transformers", "torchmetrics"]
 """Top-level packages a recipe may name; `--allow_package NAME` adds one for a run. A recipe imports code."""

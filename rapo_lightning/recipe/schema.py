@@ -11,13 +11,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from .recipe_stages import Component, Lora, Optimizer, Pairs, Sampling, Stage1, Stage2, Stage3
-from .resources import fingerprint
-
-__all__ = [
-    "Component", "Evaluation", "Lora", "Optimizer", "Pairs", "Recipe", "Sampling", "Stage1", "Stage2", "Stage3",
-    "TrainerOptions", "digest", "named", "strip_layout",
-]  # fmt: skip
+from ..data.resources import fingerprint
+from .stages import Component, Stage1, Stage2, Stage3
 
 
 @dataclass

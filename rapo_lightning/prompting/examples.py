@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UserError
-from .models.protocols import Embedder
-from .resources import find
+from ..data.resources import find
+from ..errors import UserError
+from ..models.base import Embedder
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .errors import RunError, UserError
+from ..errors import RunError, UserError
 
 
 class CsvLog:

@@ -9,7 +9,7 @@ from importlib.resources import files
 @cache
 def template(stage: str, name: str) -> str:
     """Text of `<stage>/templates/<name>.txt`."""
-    path = files(__package__) / stage / "templates" / f"{name}.txt"
+    path = files("rapo_lightning") / stage / "templates" / f"{name}.txt"
     return path.read_text(encoding="utf-8").rstrip("\n")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from .models import Residency
-from .prompts import Prompt
+from ..data.prompts import Prompt
+from ..models import Residency
 
 PromptChooser = Callable[[Sequence[Prompt], Residency], dict[str, str]]
 """(prompts, who moves models) to the text of each, by prompt id."""

@@ -1,0 +1,1 @@
+"""What is said to language models: conversations, instruction texts, examples, and operations on text."""

@@ -1,0 +1,52 @@
+"""What a verifier sees, what it answers, and the protocol that every verifier follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..models.base import Embedder
+from .flow import Flow
+
+
+@dataclass(frozen=True)
+class View:
+    """A generated video with what it was meant to show.
+
+    Attributes:
+        source_prompt: The user's prompt.
+        phys_law: The physical law, may be empty.
+        prompt: The prompt that the video was generated from.
+        frames: RGB, `(frames, height, width, 3)`.
+        fps: Frames per second.
+        flow: The video's optical flow.
+    """
+
+    source_prompt: str
+    phys_law: str
+    prompt: str
+    frames: NDArray[np.uint8]
+    fps: float
+    flow: Flow
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verifier's word on one video: a score (None if it could not score) and what is wrong, if it says so."""
+
+    score: float | None
+    critique: str = ""
+
+
+class Verifier(Protocol):
+    """Scores videos; higher is better."""
+
+    name: str
+    """Name of its column, `score_<name>`."""
+
+    def judge(self, views: Sequence[View], embedder: Embedder) -> list[Judgement]:
+        """One judgement per video."""
