@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 
@@ -34,8 +33,3 @@ def quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for pattern in _NOISE:
         warnings.filterwarnings("ignore", message=pattern)
-
-
-def quiet_trainer() -> None:
-    """Silences the Trainer's lines on devices it does not use; to be called after lightning is imported."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

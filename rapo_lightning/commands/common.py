@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 import yaml
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules import PromptDataModule
 
 from ..checkpoints import ensure, entries, locate
-from ..console import quiet_trainer
 from ..data.store import make_folder
 from ..errors import RunError, UserError
-from ..recipe import Recipe, TrainerOptions
-
-_BARRIER_TIMEOUT = timedelta(hours=24)
-"""Ranks finish their videos at different times; torch's default of 10 or 30 minutes would end the run."""
+from ..recipe import Recipe
+from ..running.trainer import predict_trainer
 
 
 def run_folder(recipe: Recipe, out: str) -> Path:
@@ -100,58 +95,11 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def device_count(options: TrainerOptions) -> int:
-    """Number of devices on this node that Lightning will use."""
-    wanted = options.devices
-    if isinstance(wanted, int) and wanted > 0:
-        return wanted
-    if isinstance(wanted, str) and wanted.isdigit():
-        return int(wanted)
-    uses_gpu = options.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return torch.cuda.device_count() if uses_gpu else 1
-
-
-def trainer_arguments(options: TrainerOptions) -> dict[str, Any]:
-    """Arguments of `lightning.Trainer` that all stages share."""
-    quiet_trainer()
-    many = device_count(options) * options.num_nodes > 1
-    strategy: Any = options.strategy
-    if many and strategy in ("auto", "ddp"):
-        strategy = DDPStrategy(timeout=_BARRIER_TIMEOUT)
-    devices = options.devices
-    if not torch.cuda.is_available() and options.accelerator == "auto" and devices == "auto":
-        devices = 1
-    return {
-        "accelerator": options.accelerator,
-        "devices": devices,
-        "num_nodes": options.num_nodes,
-        "strategy": strategy,
-        "use_distributed_sampler": False,
-        "enable_model_summary": False,
-    }
-
-
-def predict(options: TrainerOptions, module: lightning.LightningModule, data: PromptDataModule) -> None:
+def predict(options: Mapping[str, Any], module: lightning.LightningModule, data: PromptDataModule) -> None:
     """Runs a stage in predict mode; what it makes goes to its store, which is whole for all processes on return."""
-    trainer = lightning.Trainer(
-        **trainer_arguments(options), logger=False, enable_checkpointing=False, enable_progress_bar=True
-    )
+    trainer = predict_trainer(options)
     trainer.predict(module, data, return_predictions=False)
     trainer.strategy.barrier()
-
-
-def training_precision(options: TrainerOptions) -> str:
-    """Precision of stage 3 on this machine."""
-    if options.precision != "auto":
-        return options.precision
-    if torch.cuda.is_available() and options.accelerator != "cpu":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        flags = ""
-    # Without these instructions bfloat16 is emulated and slower than float32.
-    return "bf16-mixed" if "amx_bf16" in flags or "avx512_bf16" in flags else "32-true"
 
 
 def require_file(value: str, option: str) -> Path:

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, TensorDataset
 
-from ..console import quiet_trainer, say
+from ..console import say
 from ..data.prompts import Prompt, read_prompts
 from ..data.store import Row
 from ..models.base import Embedder
 from ..prompting.choosing import choose_from
 from ..recipe import Recipe
+from ..running.trainer import make_trainer
 from ..stage1.align import AlignModels
 from ..stage1.discriminator import (
     BRANCH_COLUMNS,
@@ -102,11 +103,13 @@ def train_discriminator(
     train_y = np.concatenate([targets[branch][~held & known[branch]] for branch in BRANCHES]).astype(np.float32)
     lightning.seed_everything(seed, verbose=False)
     model = Discriminator(Shape(embedder.name, requests.shape[1]))
-    quiet_trainer()
-    trainer = lightning.Trainer(
-        accelerator="cpu", devices=1, max_epochs=EPOCHS, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
+    trainer = make_trainer(
+        {"accelerator": "cpu", "devices": 1},
+        max_epochs=EPOCHS,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
     data = TensorDataset(torch.from_numpy(train_x), torch.from_numpy(train_y))
     trainer.fit(model, DataLoader(data, BATCH, shuffle=True))
     predicted = np.stack([np.where(known[b], model.predict(inputs[b]), np.nan) for b in BRANCHES])[:, held]

@@ -20,20 +20,18 @@ from ..console import say
 from ..data.trajectory import read_rows
 from ..errors import UserError
 from ..models.transformers_language import load_causal_model
-from ..recipe import Recipe, digest
+from ..recipe import Optimizer, Recipe, digest
 from ..recipe.components import check
+from ..running.trainer import make_trainer, training_precision
 from ..stage3.card import TrainingSummary, write_card
 from ..stage3.module import RefinerModule
 from ..stage3.pairs import PairReport, SftPair, read_pairs_csv, sft_pairs, split_pairs
 from ..stage3.refiner import write_config, write_vocabulary
 from .common import (
-    device_count,
     fetch_models,
     require_file,
     run_folder,
     save_recipe,
-    trainer_arguments,
-    training_precision,
 )
 
 
@@ -64,13 +62,6 @@ def _training_hash(recipe: Recipe, pairs: list[SftPair], base: str) -> str:
 
 
 def _trainer(recipe: Recipe, folder: Path, checkpoints: Path, has_validation: bool) -> lightning.Trainer:
-    settings = recipe.stage3.optimizer
-    world = device_count(recipe.trainer) * recipe.trainer.num_nodes
-    if settings.batch_size % (settings.micro_batch_size * world):
-        raise UserError(
-            "`stage3.optimizer.batch_size` must be a multiple of micro_batch_size times the number of devices. Got "
-            f"{settings.batch_size}, {settings.micro_batch_size} and {world}; change one of them."
-        )
     # Epoch ends alone: Lightning's resume in the middle of an epoch starts again at the epoch's first sample.
     keep = ModelCheckpoint(
         checkpoints,
@@ -85,16 +76,30 @@ def _trainer(recipe: Recipe, folder: Path, checkpoints: Path, has_validation: bo
         CSVLogger(folder / "logs", name="", version=version),
         TensorBoardLogger(folder / "logs", name="", version=version),
     ]
-    return lightning.Trainer(
-        **trainer_arguments(recipe.trainer),
+    trainer = make_trainer(
+        {**recipe.trainer, "precision": training_precision(recipe.trainer)},
+        [keep],
         max_epochs=recipe.stage3.epochs,
-        precision=training_precision(recipe.trainer),  # type: ignore[arg-type]
-        accumulate_grad_batches=settings.batch_size // (settings.micro_batch_size * world),
         gradient_clip_val=1.0,
         log_every_n_steps=1,
-        callbacks=[keep],
         logger=loggers,
     )
+    trainer.accumulate_grad_batches = _accumulation(recipe.stage3.optimizer, trainer.world_size)
+    return trainer
+
+
+def _accumulation(settings: Optimizer, world: int) -> int:
+    """Micro-batches per optimizer step.
+
+    Raises:
+        UserError: If the batch cannot be shared out.
+    """
+    if settings.batch_size % (settings.micro_batch_size * world):
+        raise UserError(
+            "`stage3.optimizer.batch_size` must be a multiple of micro_batch_size times the number of devices. Got "
+            f"{settings.batch_size}, {settings.micro_batch_size} and {world}; change one of them."
+        )
+    return settings.batch_size // (settings.micro_batch_size * world)
 
 
 def _export(

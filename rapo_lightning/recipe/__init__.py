@@ -1,6 +1,6 @@
 """The recipe: everything a run depends on, typed, read from YAML in one place, and turned into objects."""
 
-from .schema import Evaluation, Recipe, TrainerOptions, digest, named, strip_layout
+from .schema import Evaluation, Recipe, digest, named, strip_layout
 from .stages import Component, Lora, Optimizer, Pairs, Stage1, Stage2, Stage3
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "Stage1",
     "Stage2",
     "Stage3",
-    "TrainerOptions",
     "digest",
     "named",
     "strip_layout",

@@ -49,7 +49,7 @@ def with_overrides(path: Path, rest: list[str]) -> list[str]:
     words = iter(rest)
     for word in words:
         key, equals, value = word.removeprefix("--").partition("=")
-        if word.startswith("--") and ".init_args." in key:
+        if word.startswith("--") and (".init_args." in key or key.startswith("trainer.")):
             place = loaded
             *parents, last = key.split(".")
             for name in parents:

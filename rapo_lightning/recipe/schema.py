@@ -16,22 +16,6 @@ from .stages import Component, Stage1, Stage2, Stage3
 
 
 @dataclass
-class TrainerOptions:
-    """Arguments of `lightning.Trainer`."""
-
-    accelerator: str = "auto"
-    """Lightning's `accelerator`."""
-    devices: int | str = "auto"
-    """Lightning's `devices`."""
-    strategy: str = "auto"
-    """Lightning's `strategy`."""
-    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true"] = "auto"
-    """Precision of stage 3; `auto` is bf16-mixed where the device multiplies in bf16, else 32-true."""
-    num_nodes: int = 1
-    """Lightning's `num_nodes`."""
-
-
-@dataclass
 class Evaluation:
     """What `evaluate` compares."""
 
@@ -82,8 +66,9 @@ class Recipe:
     """The closed loop."""
     stage3: Stage3 = field(default_factory=Stage3)
     """Fine-tuning."""
-    trainer: TrainerOptions = field(default_factory=TrainerOptions)
-    """Lightning's Trainer."""
+    trainer: dict[str, Any] = field(default_factory=dict)
+    """Anything that `lightning.Trainer` takes, for all stages: `devices`, `precision` (of stage 3), `max_time`, `profiler`,
+    `logger` and `callbacks` by `class_path`, ..."""
     evaluation: Evaluation = field(default_factory=Evaluation)
     """Evaluation."""
 

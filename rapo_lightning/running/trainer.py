@@ -1,0 +1,145 @@
+"""Lightning's Trainer, built from the recipe's `trainer` section: every argument it takes, checked before models load."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from jsonargparse import ArgumentError, ArgumentParser
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from ..errors import UserError
+
+BARRIER_TIMEOUT = timedelta(hours=24)
+"""Ranks finish their videos at different times; torch's default of 10 or 30 minutes would end the run."""
+_OURS = {
+    "accumulate_grad_batches": "`stage3.optimizer.batch_size` and `micro_batch_size` decide it",
+    "max_epochs": "`stage3.epochs` decides it",
+    "use_distributed_sampler": "the data modules share the work out themselves",
+}
+_FOLDERS = ("default_root_dir", "dirpath", "save_dir", "log_dir", "root_dir")
+
+
+def _folders(value: Any) -> list[str]:
+    """All folders that nested options name."""
+    if isinstance(value, Mapping):
+        own = [str(item) for key, item in value.items() if key in _FOLDERS and item is not None]
+        return own + [found for item in value.values() for found in _folders(item)]
+    if isinstance(value, list):
+        return [found for item in value for found in _folders(item)]
+    return []
+
+
+def _parse(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as Lightning's Trainer takes them, callbacks and loggers built.
+
+    Raises:
+        UserError: If one is unknown, of another type, ours to decide, or names a folder outside the working directory.
+    """
+    for name in options:
+        if name in _OURS:
+            raise UserError(f"`trainer.{name}` cannot be set: {_OURS[name]}. Got {options[name]!r}; leave it out.")
+    for folder in _folders(options):
+        if Path(folder).is_absolute() or ".." in Path(folder).parts:
+            raise UserError(
+                f"A folder in `trainer` must lie below the working directory. Got {folder!r}; name a relative one."
+            )
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(lightning.Trainer, None)
+    try:
+        parsed = parser.instantiate(parser.parse_object(dict(options)))
+    except (ArgumentError, TypeError, ValueError, KeyError) as error:
+        raise UserError(f"`trainer` does not fit lightning.Trainer: {' '.join(str(error).split())[:600]}") from error
+    return {name: value for name, value in parsed.items() if name in options}
+
+
+def _launched(options: dict[str, Any]) -> dict[str, Any]:
+    """Devices and nodes as `torchrun` started them, where the recipe leaves them open.
+
+    Without this every process would take itself for the only one and do all of the work.
+    """
+    if not TorchElasticEnvironment.detect():
+        return options
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    world = int(os.environ["WORLD_SIZE"])
+    return {"devices": local, "num_nodes": max(1, world // local), **options}
+
+
+def _shared(options: dict[str, Any]) -> dict[str, Any]:
+    """Fills in what all stages share."""
+    chosen = _launched(options)
+    if not torch.cuda.is_available() and chosen.get("accelerator", "auto") == "auto":
+        # On a CPU, "auto" is one process; several are asked for by number.
+        chosen.setdefault("devices", 1)
+    devices, nodes = chosen.get("devices", "auto"), chosen.get("num_nodes", 1)
+    alone = devices in (1, "1") and nodes == 1
+    if not alone and chosen.get("strategy", "auto") in ("auto", "ddp"):
+        several = nodes > 1 or devices not in ("auto", -1, "-1") or torch.cuda.device_count() > 1
+        if several:
+            chosen["strategy"] = DDPStrategy(timeout=BARRIER_TIMEOUT)
+    return {"enable_model_summary": False, **chosen, "use_distributed_sampler": False}
+
+
+def check_trainer(options: Mapping[str, Any]) -> None:
+    """Checks the recipe's `trainer` section without starting anything.
+
+    Raises:
+        UserError: As `make_trainer`.
+    """
+    _parse(options)
+
+
+def make_trainer(
+    options: Mapping[str, Any], callbacks: Sequence[lightning.Callback] = (), **ours: Any
+) -> lightning.Trainer:
+    """A Trainer with the recipe's options over those of a stage.
+
+    Args:
+        options: The recipe's `trainer` section: anything `lightning.Trainer` takes; callbacks and loggers as `class_path`
+            and `init_args`.
+        callbacks: The stage's own callbacks, beside the recipe's.
+        ours: The stage's own arguments; the recipe's options win, where they may be set at all.
+
+    Raises:
+        UserError: If an option is unknown, of another type, or cannot work on this machine.
+    """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    given = _parse(options)
+    further = given.pop("callbacks", None) or []
+    further = list(further) if isinstance(further, (list, tuple)) else [further]
+    try:
+        return lightning.Trainer(**{**ours, **_shared(given)}, callbacks=[*callbacks, *further])
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise UserError(f"`trainer` cannot work here: {' '.join(str(error).split())}") from error
+
+
+def predict_trainer(options: Mapping[str, Any], callbacks: Sequence[lightning.Callback] = ()) -> lightning.Trainer:
+    """A Trainer for a stage that runs in predict mode.
+
+    Its precision is the models' own business: `trainer.precision` is that of training and would wrap every video in
+    autocast. A logger is used only where the recipe names one.
+    """
+    mine = {name: value for name, value in options.items() if name != "precision"}
+    return make_trainer(mine, callbacks, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+def training_precision(options: Mapping[str, Any]) -> str:
+    """Precision of training: the recipe's, else bf16-mixed where this machine multiplies in bfloat16, else 32-true."""
+    if options.get("precision", "auto") != "auto":
+        return str(options["precision"])
+    if torch.cuda.is_available() and options.get("accelerator", "auto") != "cpu":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        flags = ""
+    # Without these instructions bfloat16 is emulated and slower than float32.
+    return "bf16-mixed" if "amx_bf16" in flags or "avx512_bf16" in flags else "32-true"
