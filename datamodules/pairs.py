@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
+from transformers import DataCollatorForSeq2Seq
 
 from rapo_lightning.errors import UserError
-from rapo_lightning.stage3.pairs import SftPair
+from rapo_lightning.models.chat_template import encode_pairs
+from rapo_lightning.prompting.pairs import SftPair
 
 IGNORED = -100
 """Label of tokens without loss."""
@@ -25,19 +27,12 @@ def tokenize_pairs(pairs: Sequence[SftPair], tokenizer: Any) -> list[Tokens]:
     Args:
         pairs: The pairs.
         tokenizer: A chat tokenizer; it gets all texts at once, which is many times faster than one by one.
+
+    Raises:
+        UserError: If its chat template cannot be trained on; see `models.chat_template.encode_pairs`.
     """
-    if not pairs:
-        return []
-    heads = [tokenizer.apply_chat_template(p.prompt, tokenize=False, add_generation_prompt=True) for p in pairs]
-    wholes = [tokenizer.apply_chat_template(p.prompt + p.completion, tokenize=False) for p in pairs]
-    # The template's line break after the last turn is not part of the answer.
-    answers = [whole[len(head) :].rstrip("\n") for head, whole in zip(heads, wholes, strict=True)]
-    ids_heads = tokenizer(heads, add_special_tokens=False)["input_ids"]
-    ids_answers = tokenizer(answers, add_special_tokens=False)["input_ids"]
-    return [
-        {"input_ids": head + answer, "labels": [IGNORED] * len(head) + answer}
-        for head, answer in zip(ids_heads, ids_answers, strict=True)
-    ]
+    encoded = encode_pairs(tokenizer, [pair.prompt for pair in pairs], [pair.completion for pair in pairs])
+    return [{"input_ids": head + answer, "labels": [IGNORED] * len(head) + answer} for head, answer in encoded]
 
 
 class PairDataModule(lightning.LightningDataModule):
@@ -66,18 +61,22 @@ class PairDataModule(lightning.LightningDataModule):
             seed: Seed of the order.
 
         Raises:
-            UserError: If no training pair is left.
+            UserError: If no training pair fits, or there are validation pairs and none fits.
         """
         super().__init__()
         self.batch_size, self.max_length, self.seed = batch_size, max_length, seed
-        self.pad_id = tokenizer.pad_token_id
+        # A copy: the tokenizer itself pads on the left, as answers are generated.
+        padding = copy.deepcopy(tokenizer)
+        padding.padding_side = "right"
+        self.collate = DataCollatorForSeq2Seq(padding, label_pad_token_id=IGNORED)
         self.training = self._fitting(tokenize_pairs(training, tokenizer))
         self.validation = self._fitting(tokenize_pairs(validation, tokenizer))
-        if not self.training:
-            raise UserError(
-                f"Fine-tuning needs at least one training pair. Got none of {len(training)} within "
-                f"`stage3.max_length` {max_length} tokens; collect more prompts or rounds, or relax `stage3.pairs`."
-            )
+        for kind, given, kept in (("training", training, self.training), ("validation", validation, self.validation)):
+            if not kept and (given or kind == "training"):
+                raise UserError(
+                    f"Fine-tuning needs a {kind} pair that fits. Got none of {len(given)} within `stage3.max_length` "
+                    f"{max_length} tokens; raise it, or shorten `stage3.system`."
+                )
 
     def _fitting(self, examples: list[Tokens]) -> list[Tokens]:
         kept = [example for example in examples if len(example["input_ids"]) <= self.max_length]
@@ -85,20 +84,22 @@ class PairDataModule(lightning.LightningDataModule):
             rank_zero_warn(f"{len(examples) - len(kept)} pairs exceed {self.max_length} tokens and are left out.")
         return kept
 
-    def _collate(self, examples: list[Tokens]) -> dict[str, Tensor]:
-        length = max(len(example["input_ids"]) for example in examples)
+    def steps(self, accumulation: int, world: int) -> int:
+        """Optimizer steps of an epoch.
 
-        def padded(key: str, value: int) -> Tensor:
-            return torch.tensor([example[key] + [value] * (length - len(example[key])) for example in examples])
-
-        ids = padded("input_ids", self.pad_id)
-        lengths = torch.tensor([len(example["input_ids"]) for example in examples])
-        mask = (torch.arange(length)[None] < lengths[:, None]).long()
-        return {"input_ids": ids, "attention_mask": mask, "labels": padded("labels", IGNORED)}
+        Args:
+            accumulation: Batches per step and device.
+            world: Number of devices.
+        """
+        batches = math.ceil(math.ceil(len(self.training) / world) / self.batch_size)
+        return math.ceil(batches / accumulation)
 
     def _loader(self, examples: list[Tokens], shuffle: bool) -> DataLoader[Tokens]:
         world = self.trainer.world_size if self.trainer else 1
         rank = self.trainer.global_rank if self.trainer else 0
+        # Devices need equal numbers of batches; what fills up has no label, so that no pair counts twice.
+        blank = {"input_ids": examples[0]["input_ids"], "labels": [IGNORED] * len(examples[0]["labels"])}
+        examples = examples + [blank] * (-len(examples) % world)
         sampler: DistributedSampler[Tokens] = DistributedSampler(
             examples,  # type: ignore[arg-type]
             num_replicas=world,
@@ -106,7 +107,7 @@ class PairDataModule(lightning.LightningDataModule):
             shuffle=shuffle,
             seed=self.seed,
         )
-        return DataLoader(examples, batch_size=self.batch_size, sampler=sampler, collate_fn=self._collate)  # type: ignore[arg-type]
+        return DataLoader(examples, batch_size=self.batch_size, sampler=sampler, collate_fn=self.collate)  # type: ignore[arg-type]
 
     def train_dataloader(self) -> DataLoader[Tokens]:
         """Training batches; Lightning tells the sampler the epoch."""

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .stage3.refiner import Refiner
+    from .models.refiner import Refiner
 
 try:
     __version__ = version("rapo-lightning")
@@ -19,7 +19,7 @@ __all__ = ["Refiner", "__version__"]
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `rapo-lightning --help` should not wait for torch.
     if name == "Refiner":
-        from .stage3.refiner import Refiner
+        from .models.refiner import Refiner
 
         return Refiner
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

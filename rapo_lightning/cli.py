@@ -2,242 +2,153 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, get_type_hints
 
+from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from . import __version__
+from . import __version__, console
+from .commands import COMMANDS, DEFAULT_RECIPES, GROUPS
 from .data.resources import shipped_recipes
-from .errors import UserError
+from .errors import RunError, UserError
 from .recipe import Recipe
-from .recipe.files import recipe_path, with_overrides
+from .recipe.components import allow_packages
+from .recipe.files import recipe_arguments
+from .running.interruption import INTERRUPTION
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+Command = Callable[..., object]
+_FOR_EVALUATION = {"--prompts": "--evaluation.prompts", "--limit": "--evaluation.limit"}
+"""`evaluate` reads its prompts from its own section; the short options mean those."""
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command that takes a recipe.
-
-    Attributes:
-        help: One line.
-        run: Gets the recipe, its resolved YAML and the other options.
-        default: Recipe used if none is named; empty where one must be.
-        options: Further options: name to help text.
-        positional: Name and help of a second positional argument.
-    """
-
-    help: str
-    run: Callable[[Recipe, str, Namespace], object]
-    default: str = ""
-    options: tuple[tuple[str, str], ...] = ()
-    positional: tuple[str, str] | None = None
-
-
-def _collect(recipe: Recipe, text: str, options: Namespace) -> object:
-    from .commands.collect import collect
-
-    return collect(recipe, text, options.out)
-
-
-def _align(recipe: Recipe, text: str, options: Namespace) -> object:
-    from .commands.align import align
-
-    return align(recipe, text, options.out)
-
-
-def _pairs(recipe: Recipe, text: str, options: Namespace) -> object:
-    from .commands.pairs import make_pairs
-
-    return make_pairs(recipe, text, options.out)
-
-
-def _discriminator(recipe: Recipe, text: str, options: Namespace) -> object:
-    from .commands.discriminator import discriminator
-
-    return discriminator(recipe, text, options.out)
-
-
-def _finetune(recipe: Recipe, text: str, options: Namespace) -> object:
-    from .commands.finetune import finetune
-
-    return finetune(recipe, text, options.out, options.pairs)
-
-
-def _evaluate(recipe: Recipe, text: str, options: Namespace) -> object:
-    from .commands.evaluate import evaluate
-
-    return evaluate(recipe, text, options.out)
-
-
-def _refine(recipe: Recipe, text: str, options: Namespace) -> object:
-    from .commands.refine import refine
-
-    refine(recipe, options.out, options.prompt, options.input, options.output)
-    return None
-
-
-def _validate(recipe: Recipe, text: str, options: Namespace) -> object:
-    from .commands.validate import validate
-
-    validate(recipe)
-    return None
-
-
-def _quickstart(recipe: Recipe, text: str, options: Namespace) -> object:
-    from .commands.quickstart import quickstart
-
-    return quickstart(recipe, text, options.out)
-
-
-COMMANDS: dict[str, Command] = {
-    "quickstart": Command(
-        "collect, finetune, evaluate and report on the lab, from nothing, on a laptop", _quickstart, "lab-quickstart"
-    ),
-    "align": Command("stage 1: align a prompt file with the model's training captions", _align, "lab"),
-    "collect": Command("run the closed loop over a prompt file and log trajectories", _collect, "lab"),
-    "finetune": Command(
-        "train a LoRA refiner on a run's trajectories",
-        _finetune,
-        options=(("pairs", "train on a CSV with the columns prompt, completion instead"),),
-    ),
-    "pairs": Command("make training pairs for stage 1's rewriter from captions", _pairs),
-    "discriminator": Command("train stage 1's discriminator on which branch gives the better video", _discriminator),
-    "refine": Command(
-        "let the trained refiner rewrite one prompt or a file",
-        _refine,
-        options=(
-            ("input", "file of prompts to refine"),
-            ("output", "CSV to write; default: <input>.refined.csv in the working directory"),
-        ),
-        positional=("prompt", "the prompt to refine"),
-    ),
-    "evaluate": Command("compare the arms on held-out prompts, with intervals", _evaluate),
-    "validate": Command("check a recipe without loading weights, all faults at once", _validate),
-}
-PLAIN = {
-    "graph": "build, add to, show, import, export or extract a relation graph",
-    "report": "write the static gallery of a run",
-    "ckpt": "list, fetch or verify checkpoints",
-}
+def _first_line(command: Command) -> str:
+    return (inspect.getdoc(command) or "").splitlines()[0].rstrip(".")
 
 
 def _usage() -> str:
     lines = ["usage: rapo-lightning COMMAND [RECIPE] [options]", "", "commands:"]
-    lines += [f"  {name:13} {command.help}" for name, command in COMMANDS.items()]
-    lines += [f"  {name:13} {text}" for name, text in PLAIN.items()]
-    lines += [
-        "",
-        f"shipped recipes: {', '.join(shipped_recipes())}",
-        "`rapo-lightning COMMAND --help` shows all options.",
-    ]
-    return "\n".join(lines)
+    lines += [f"  {name:13} {_first_line(command)}" for name, command in COMMANDS.items()]
+    lines += [f"  {group:13} {', '.join(commands)}" for group, commands in GROUPS.items()]
+    lines += ["", f"shipped recipes: {', '.join(shipped_recipes())}"]
+    return "\n".join([*lines, "`rapo-lightning COMMAND --help` shows all options."])
+
+
+def _takes_recipe(command: Command) -> bool:
+    return "recipe" in inspect.signature(command).parameters
 
 
 def _parser(name: str, command: Command) -> ArgumentParser:
+    """The parser of a command: its signature, and the recipe's fields where it takes one."""
+    hint = " The recipe, a path or a shipped name, comes right after the command." if _takes_recipe(command) else ""
     parser = ArgumentParser(
-        prog=f"rapo-lightning {name}",
-        description=f"{command.help}. The recipe, a path or a shipped name, comes right after the command.",
-        exit_on_error=False,
+        prog=f"rapo-lightning {name}", description=f"{_first_line(command)}.{hint}", exit_on_error=False
     )
-    parser.add_argument("--config", action="config", help="the recipe, as an option")
-    parser.add_argument("--out", type=str, default="", help="run folder; default: runs/<recipe name>")
-    parser.add_argument(
-        "--allow_package", type=str, action="append", default=[], help="further package that the recipe may import"
-    )
-    for option, text in command.options:
-        parser.add_argument(f"--{option}", type=str, default="", help=text)
-    if command.positional:
-        parser.add_argument(command.positional[0], type=str, nargs="?", default="", help=command.positional[1])
-    parser.add_class_arguments(Recipe, nested_key=None)
+    told = {item.arg_name: item.description for item in parse_docstring(command.__doc__ or "").params}
+    hints = get_type_hints(command)
+    for parameter in _own_parameters(command):
+        required = parameter.default is parameter.empty
+        many = "list" in str(hints[parameter.name])
+        options: dict[str, Any] = {"type": str if many else hints[parameter.name], "help": told.get(parameter.name)}
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            options |= {"nargs": "+" if required else "*"} if many else {} if required else {"nargs": "?"}
+            options |= {} if required else {"default": [] if many else parameter.default}
+            parser.add_argument(parameter.name, **options)
+        else:
+            options |= {"required": True} if required else {"default": parameter.default}
+            parser.add_argument(f"--{parameter.name}", **options)
+    if _takes_recipe(command):
+        parser.add_argument("--config", action="config", help="the recipe, as an option")
+        parser.add_argument(
+            "--allow_package", type=str, action="append", default=[], help="further package that the recipe may name"
+        )
+        parser.add_class_arguments(Recipe, nested_key=None)
     return parser
 
 
-def _arguments(name: str, command: Command, rest: list[str]) -> list[str]:
-    """Turns the recipe positional into `--config`; evaluation reads its prompts from its own section."""
+def _own_parameters(command: Command) -> list[inspect.Parameter]:
+    return [item for item in inspect.signature(command).parameters.values() if item.name != "recipe"]
+
+
+def _with_recipe(name: str, rest: list[str]) -> list[str]:
+    """Turns the recipe, the first argument, into `--config`."""
     if name == "evaluate":
-        rest = [item.replace("--prompts", "--evaluation.prompts", 1) if item.split("=")[0] == "--prompts" else item
-                for item in rest]  # fmt: skip
+        for short, long in _FOR_EVALUATION.items():
+            rest = [item.replace(short, long, 1) if item.split("=")[0] == short else item for item in rest]
     if rest and not rest[0].startswith("-"):
-        return with_overrides(recipe_path(rest[0]), rest[1:])
+        return recipe_arguments(rest[0], rest[1:])
     if any(item in ("-h", "--help") for item in rest) or any(item.split("=")[0] == "--config" for item in rest):
         return rest
-    if not command.default:
+    if name not in DEFAULT_RECIPES:
         raise UserError(
             f"`{name}` needs a recipe: a YAML file or one of {', '.join(shipped_recipes())}. Got none; for example "
             f"`rapo-lightning {name} lab`."
         )
-    return with_overrides(recipe_path(command.default), rest)
+    return recipe_arguments(DEFAULT_RECIPES[name], rest)
 
 
-def _run_recipe_command(name: str, rest: list[str]) -> None:
-    from . import console
-    from .recipe import components
-
-    command = COMMANDS[name]
+def _run(name: str, command: Command, rest: list[str]) -> None:
+    # Before anything of a recipe is parsed.
+    allow_packages([])
     parser = _parser(name, command)
     try:
-        config = parser.parse_args(_arguments(name, command, rest))
-        extra = ["config", "out", "allow_package", *[option for option, _ in command.options]]
-        extra += [command.positional[0]] if command.positional else []
-        plain = Namespace(**{key: config[key] for key in extra if key != "config"})
-        fields = {key: value for key, value in parser.instantiate_classes(config).items() if key not in extra}
-        dumped = parser.dump(Namespace({key: value for key, value in config.items() if key.split(".")[0] not in extra}))
+        config = parser.parse_args(_with_recipe(name, rest) if _takes_recipe(command) else rest)
+        own = {item.name: (config.pop(item.name), item.kind) for item in _own_parameters(command)}
+        allow_packages(config.pop("allow_package", []))
+        config.pop("config", None)
+        recipe = [Recipe(**dict(parser.instantiate(Namespace(config)).items()))] if _takes_recipe(command) else []
     except (ArgumentError, TypeError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
-    components.ALLOWED_PACKAGES.extend(plain.allow_package)
-    console.quiet()
+    places = [value for value, kind in own.values() if kind is inspect.Parameter.POSITIONAL_ONLY]
+    options = {key: value for key, (value, kind) in own.items() if kind is inspect.Parameter.KEYWORD_ONLY}
+    with _graph_faults():
+        command(*recipe, *places, **options)
+
+
+@contextmanager
+def _graph_faults() -> Iterator[None]:
+    """The graph's library knows nothing of commands and has an error of its own."""
+    from relation_graph import GraphError
+
     try:
-        command.run(Recipe(**fields), dumped, plain)
-    except SystemExit as end:
-        # Lightning answers Ctrl-C by ending the process; `main` says how to go on.
-        raise KeyboardInterrupt from end
+        yield
+    except GraphError as error:
+        raise UserError(str(error)) from error
 
 
-def _run_report(rest: list[str]) -> None:
-    parser = ArgumentParser(prog="rapo-lightning report", description=PLAIN["report"], exit_on_error=False)
-    parser.add_argument("run", type=str, help="run folder")
-    parser.add_argument("--limit", type=int, default=200, help="most prompts to show")
-    options = _parse(parser, rest)
-    from .report import write_report
-
-    print(write_report(Path(options.run), options.limit))
-
-
-def _run_graph(rest: list[str]) -> None:
-    from .commands import graph
-
-    graph.run(rest)
-
-
-def _run_ckpt(rest: list[str]) -> None:
-    parser = ArgumentParser(prog="rapo-lightning ckpt", description=PLAIN["ckpt"], exit_on_error=False)
-    parser.add_argument("action", choices=["list", "fetch", "verify"], help="what to do")
-    parser.add_argument("names", type=str, nargs="*", help="checkpoints; default: all known ones")
-    options = _parse(parser, rest)
-    from .commands import ckpt
-
-    if options.action == "list":
-        ckpt.list_checkpoints()
-    else:
-        (ckpt.fetch_checkpoints if options.action == "fetch" else ckpt.verify_checkpoints)(options.names or [])
+def _find(arguments: Sequence[str]) -> tuple[str, Command, list[str]]:
+    """Name, function and further arguments of the command that was typed."""
+    name, rest = arguments[0], list(arguments[1:])
+    if name in COMMANDS:
+        return name, COMMANDS[name], rest
+    if name not in GROUPS:
+        raise UserError(f"The commands are {', '.join([*COMMANDS, *GROUPS])}. Got {name!r}.")
+    group = GROUPS[name]
+    if not rest or rest[0] not in group:
+        if rest and rest[0] in ("-h", "--help"):
+            print(f"usage: rapo-lightning {name} ACTION ...\n")
+            print("\n".join(f"  {action:8} {_first_line(command)}" for action, command in group.items()))
+            raise SystemExit(0)
+        raise UserError(f"`{name}` takes one of {', '.join(group)}. Got {rest[0] if rest else 'nothing'!r}.")
+    return f"{name} {rest[0]}", group[rest[0]], rest[1:]
 
 
-def _parse(parser: ArgumentParser, rest: list[str]) -> Namespace:
-    try:
-        return parser.parse_args(rest)
-    except ArgumentError as error:
-        raise UserError(" ".join(str(error).split())) from error
-
-
-def _prepare_environment() -> None:
+def _prepare() -> None:
     # TRL reports each use to the hub unless it is told not to, before it is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows few characters shows the others as escapes, instead of ending the run.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    console.quiet()
+    if threading.current_thread() is threading.main_thread():
+        INTERRUPTION.install()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -250,22 +161,15 @@ def main(argv: list[str] | None = None) -> int:
         0 if it is done, 2 for bad input, 1 if it failed on the way.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _prepare_environment()
+    _prepare()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0 if arguments else 2
     if arguments[0] == "--version":
         print(__version__)
         return 0
-    name, rest = arguments[0], arguments[1:]
-    plain: dict[str, Callable[[list[str]], Any]] = {"report": _run_report, "ckpt": _run_ckpt, "graph": _run_graph}
     try:
-        if name in COMMANDS:
-            _run_recipe_command(name, rest)
-        elif name in plain:
-            plain[name](rest)
-        else:
-            raise UserError(f"The commands are {', '.join([*COMMANDS, *PLAIN])}. Got {name!r}.")
+        _run_or_explain(arguments)
     except UserError as error:
         print(f"rapo-lightning: {error}", file=sys.stderr)
         return error.exit_code
@@ -273,3 +177,19 @@ def main(argv: list[str] | None = None) -> int:
         print("rapo-lightning: interrupted; run the same command again to go on.", file=sys.stderr)
         return 1
     return 0
+
+
+def _run_or_explain(arguments: list[str]) -> None:
+    name, command, rest = _find(arguments)
+    shows = {"-h", "--help", "--print_config"} & {item.split("=")[0] for item in rest}
+    try:
+        _run(name, command, rest)
+    except SystemExit as end:
+        if shows or not end.code:
+            raise
+        # Lightning answers Ctrl-C by ending the process; `main` says how to go on.
+        raise KeyboardInterrupt from end
+    except OSError as error:
+        raise RunError(
+            f"A file cannot be read or written: {error}. Make room, or check the path and its rights."
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 
 _NOISE = (
@@ -20,12 +21,17 @@ _NOISE = (
 )
 
 
-def say(text: str) -> None:
-    """Prints a line, once in a distributed run."""
+def say(text: str, error: bool = False) -> None:
+    """Prints a line, once in a distributed run.
+
+    Args:
+        text: The line.
+        error: Whether it goes to the error stream, where it is no part of what a command puts out.
+    """
     # Imported late: commands that load nothing should not wait for torch.
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-    rank_zero_only(print)(text, flush=True)
+    rank_zero_only(print)(text, file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def quiet() -> None:

@@ -4,10 +4,11 @@ Places are hubs; verb-object and scenario modifiers are linked to the places tha
 """
 
 from .build import GraphBuilder, build_graph
-from .graph import Edges, Encoder, GraphError, Kind, Nodes, RelationGraph, phrase_key
+from .graph import Edges, Encoder, GraphError, Kind, Nodes, RelationGraph, Source, phrase_key
 from .retrieval import Found, RetrievalSettings, matrix_search, retrieve
 from .rows import COLUMNS, GraphRow, RowReport, parse_cell, read_rows
-from .storage import load_graph, read_manifest, save_graph
+from .sources import still_to_add
+from .storage import graph_writer, load_graph, read_manifest, save_graph
 
 __all__ = [
     "COLUMNS",
@@ -22,7 +23,9 @@ __all__ = [
     "RelationGraph",
     "RetrievalSettings",
     "RowReport",
+    "Source",
     "build_graph",
+    "graph_writer",
     "load_graph",
     "matrix_search",
     "parse_cell",
@@ -31,4 +34,5 @@ __all__ = [
     "read_rows",
     "retrieve",
     "save_graph",
+    "still_to_add",
 ]

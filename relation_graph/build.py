@@ -11,8 +11,9 @@ import pyarrow
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .graph import MODIFIER_KINDS, Edges, Encoder, GraphError, Kind, Nodes, RelationGraph, phrase_key
+from .graph import MODIFIER_KINDS, Edges, Encoder, GraphError, Kind, Nodes, RelationGraph, Source, phrase_key
 from .rows import GraphRow, RowReport, read_rows
+from .sources import source_of
 
 ENCODE_AT_ONCE = 8192
 """Phrases handed to the encoder together; it sorts them by length and pads little."""
@@ -71,6 +72,7 @@ class GraphBuilder:
         """Starts empty, or from a graph to add to."""
         self.graph = graph
         self.captions = graph.captions if graph else 0
+        self.sources: list[Source] = list(graph.sources) if graph else []
         kinds: tuple[Kind, ...] = ("place", *MODIFIER_KINDS)
         self._tables = {kind: _NodeTable(graph.nodes[kind] if graph else None) for kind in kinds}
         self._links: dict[Kind, array[int]] = {kind: array("q") for kind in MODIFIER_KINDS}
@@ -98,7 +100,8 @@ class GraphBuilder:
         nodes = {kind: table.finish(self._vectors(kind, encoder, progress)) for kind, table in self._tables.items()}
         edges = {kind: self._edges(kind, len(nodes["place"])) for kind in MODIFIER_KINDS}
         name = self.graph.embedder if self.graph else encoder.name
-        return RelationGraph(nodes, edges, name, self.captions, dict(self.graph.origin) if self.graph else {})
+        origin = dict(self.graph.origin) if self.graph else {}
+        return RelationGraph(nodes, edges, name, self.captions, origin, self.sources)
 
     def _vectors(self, kind: Kind, encoder: Encoder, progress: bool) -> NDArray[np.float32]:
         table = self._tables[kind]
@@ -156,6 +159,7 @@ def build_graph(
     """
     builder, reports = GraphBuilder(graph), {}
     for source in sources:
+        builder.sources.append(source_of(source))
         report = reports[str(source)] = RowReport()
         for row in tqdm(read_rows(source, report), desc=source.name, unit="row", disable=not progress):
             builder.add(row)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .graph import GraphError, RelationGraph
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_HUB = "#54a24b"
 _COLOURS = {"verb_object": "#4c78a8", "scenario": "#f58518"}
 _WRAP = 24
 
@@ -31,11 +36,22 @@ def draw_neighbourhood(graph: RelationGraph, place: int, target: Path, limit: in
     if target.suffix.lower() not in (".png", ".svg"):
         raise GraphError(f"A neighbourhood is drawn as PNG or SVG. Got {str(target)!r}; end it with .png or .svg.")
     import matplotlib
-    import networkx
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.lines import Line2D
+
+    figure, axes = pyplot.subplots(figsize=(11, 9))
+    _draw(axes, graph, place, limit)
+    try:
+        figure.savefig(target, dpi=130, bbox_inches="tight")
+    except OSError as error:
+        raise GraphError(f"The drawing cannot be written to {target}: {error.strerror}.") from error
+    finally:
+        pyplot.close(figure)
+
+
+def _draw(axes: Axes, graph: RelationGraph, place: int, limit: int) -> None:
+    import networkx
 
     hub, drawn = ("place", graph.places.phrase(place)), networkx.Graph()
     drawn.add_node(hub)
@@ -45,29 +61,32 @@ def draw_neighbourhood(graph: RelationGraph, place: int, target: Path, limit: in
     positions = networkx.circular_layout(ring) if ring else {}
     positions[hub] = (0.0, 0.0)
     heaviest = max((data["weight"] for _, _, data in drawn.edges(data=True)), default=1)
-    figure, axes = pyplot.subplots(figsize=(11, 9))
     widths = [0.6 + 4.4 * data["weight"] / heaviest for _, _, data in drawn.edges(data=True)]
     networkx.draw_networkx_edges(drawn, positions, ax=axes, width=widths, edge_color="#b0b0b0")
-    colours = ["#54a24b" if node == hub else _COLOURS[node[0]] for node in drawn]
+    colours = [_HUB if node == hub else _COLOURS[node[0]] for node in drawn]
     sizes = [500 if node == hub else 120 for node in drawn]
     networkx.draw_networkx_nodes(drawn, positions, ax=axes, node_color=colours, node_size=sizes)
     for node, (x, y) in positions.items():
-        out = (0.0, -0.1) if node == hub else (x * 1.08, y * 1.08)
-        side = "center" if abs(x) < 0.05 else "left" if x > 0 else "right"
-        # At the top and bottom, labels stand beyond the ring, so that they miss those of the next nodes.
-        end = "bottom" if y > 0.9 else "top" if y < -0.9 else "center"
-        axes.text(out[0], out[1], _wrapped(node[1]), fontsize=11 if node == hub else 8, ha=side, va=end,
-                  weight="bold" if node == hub else "normal")  # fmt: skip
-    handles = [
-        Line2D([], [], marker="o", linestyle="", color=colour, label=label)
-        for label, colour in (("place", "#54a24b"), *((k.replace("_", "-"), c) for k, c in _COLOURS.items()))
-    ]
-    axes.legend(handles=handles, loc="lower right", frameon=False)
+        _write_label(axes, node[1], x, y, node == hub)
+    _write_legend(axes)
     axes.set_axis_off()
     axes.margins(0.28, 0.12)
-    try:
-        figure.savefig(target, dpi=130, bbox_inches="tight")
-    except OSError as error:
-        raise GraphError(f"The drawing cannot be written to {target}: {error.strerror}.") from error
-    finally:
-        pyplot.close(figure)
+
+
+def _write_label(axes: Axes, phrase: str, x: float, y: float, is_hub: bool) -> None:
+    out = (0.0, -0.1) if is_hub else (x * 1.08, y * 1.08)
+    side = "center" if abs(x) < 0.05 else "left" if x > 0 else "right"
+    # At the top and bottom, labels stand beyond the ring, so that they miss those of the next nodes.
+    end = "bottom" if y > 0.9 else "top" if y < -0.9 else "center"
+    axes.text(out[0], out[1], _wrapped(phrase), fontsize=11 if is_hub else 8, ha=side, va=end,
+              weight="bold" if is_hub else "normal")  # fmt: skip
+
+
+def _write_legend(axes: Axes) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color=colour, label=label)
+        for label, colour in (("place", _HUB), *((k.replace("_", "-"), c) for k, c in _COLOURS.items()))
+    ]
+    axes.legend(handles=handles, loc="lower right", frameon=False)

@@ -94,6 +94,19 @@ class Edges:
         return self.targets[begin:end], self.counts[begin:end]
 
 
+@dataclass(frozen=True)
+class Source:
+    """A CSV that a graph was built from.
+
+    Attributes:
+        name: Its file name, for the reader.
+        sha256: Hash of its contents, by which it is known again.
+    """
+
+    name: str
+    sha256: str
+
+
 @dataclass
 class RelationGraph:
     """Places, modifiers and the links between them.
@@ -104,6 +117,7 @@ class RelationGraph:
         embedder: Name of the model that made the vectors.
         captions: Number of captions read.
         origin: Free facts on where the graph comes from; kept and shown, never used.
+        sources: The CSVs it was built from, in order; empty where they are not known.
     """
 
     nodes: dict[Kind, Nodes]
@@ -111,6 +125,7 @@ class RelationGraph:
     embedder: str
     captions: int
     origin: dict[str, Any] = field(default_factory=dict)
+    sources: list[Source] = field(default_factory=list)
 
     @property
     def dimensions(self) -> int:

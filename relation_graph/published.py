@@ -8,7 +8,6 @@ that order, `data_info` the counts; `graph_place_verb.graphml` and `graph_place_
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +116,6 @@ def import_published(folder: Path, embedder: str) -> RelationGraph:
     return RelationGraph(nodes, edges, embedder, int(info.get("valid_sentence", 0)), origin)
 
 
-def _lists(nodes: Nodes) -> Iterator[tuple[str, list[int]]]:
-    for number, phrase in enumerate(nodes.texts()):
-        yield phrase, nodes.captions_of(number).tolist()
-
-
 def export_published(graph: RelationGraph, folder: Path) -> None:
     """Writes a graph in the published format; the links carry their weights as an attribute besides.
 
@@ -132,37 +126,43 @@ def export_published(graph: RelationGraph, folder: Path) -> None:
     Raises:
         GraphError: If it cannot be written.
     """
-    import networkx
-
     texts = {kind: nodes.texts() for kind, nodes in graph.nodes.items()}
     info = {"valid_sentence": graph.captions, "p_idx": len(texts["place"]), "s_idx": len(texts["scenario"]),
             "v_idx": len(texts["verb_object"]), **graph.origin}  # fmt: skip
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "data_info.json").write_text(json.dumps(info, indent=4, ensure_ascii=False), encoding="utf-8")
-        for kind, (name, embed) in _NAMES.items():
-            nodes = graph.nodes[kind]
-            values: dict[str, object] = {
-                f"{name}_to_idx": {phrase: number for number, phrase in enumerate(texts[kind])},
-                f"{name}_in_sentence": dict(_lists(nodes)),
-            }
-            for file, value in values.items():
-                (folder / f"{file}.json").write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-            with (folder / f"{embed}.json").open("w", encoding="utf-8") as sink:
-                # Row by row: all vectors of a large graph as Python numbers would take tens of gigabytes.
-                rows = (json.dumps(nodes.vectors[i].tolist()) for i in range(len(nodes)))
-                sink.write("[" + next(rows, ""))
-                sink.writelines(", " + row for row in rows)
-                sink.write("]")
-        for kind, file in _GRAPHS.items():
-            links = networkx.Graph()
-            sources = np.repeat(np.arange(len(graph.places)), np.diff(graph.edges[kind].offsets))
-            for place, modifier, count in zip(
-                sources.tolist(), graph.edges[kind].targets.tolist(), graph.edges[kind].counts.tolist(), strict=True
-            ):
-                links.add_edge(texts["place"][place], texts[kind][modifier], weight=count)
-            networkx.write_graphml(links, folder / file)
+        for kind in _NAMES:
+            _write_nodes(graph.nodes[kind], texts[kind], kind, folder)
+        for kind in MODIFIER_KINDS:
+            _write_edges(graph.edges[kind], texts["place"], texts[kind], folder / _GRAPHS[kind])
     except OSError as error:
         raise GraphError(
             f"The graph cannot be written to {folder}: {error.strerror}. Choose another folder."
         ) from error
+
+
+def _write_nodes(nodes: Nodes, texts: list[str], kind: Kind, folder: Path) -> None:
+    name, embed = _NAMES[kind]
+    values: dict[str, object] = {
+        f"{name}_to_idx": {phrase: number for number, phrase in enumerate(texts)},
+        f"{name}_in_sentence": {phrase: nodes.captions_of(number).tolist() for number, phrase in enumerate(texts)},
+    }
+    for file, value in values.items():
+        (folder / f"{file}.json").write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    with (folder / f"{embed}.json").open("w", encoding="utf-8") as sink:
+        # Row by row: all vectors of a large graph as Python numbers would take tens of gigabytes.
+        rows = (json.dumps(nodes.vectors[i].tolist()) for i in range(len(nodes)))
+        sink.write("[" + next(rows, ""))
+        sink.writelines(", " + row for row in rows)
+        sink.write("]")
+
+
+def _write_edges(edges: Edges, places: list[str], modifiers: list[str], path: Path) -> None:
+    import networkx
+
+    links = networkx.Graph()
+    sources = np.repeat(np.arange(len(places)), np.diff(edges.offsets))
+    for place, modifier, count in zip(sources.tolist(), edges.targets.tolist(), edges.counts.tolist(), strict=True):
+        links.add_edge(places[place], modifiers[modifier], weight=count)
+    networkx.write_graphml(links, path)

@@ -194,15 +194,9 @@ def retrieve(
         GraphError: If the vectors have other dimensions than the graph's.
     """
     settings = settings or RetrievalSettings()
-    if vectors.ndim != 2 or vectors.shape[1] != graph.dimensions:
-        raise GraphError(
-            f"Prompts must be embedded like the graph, with {graph.dimensions} dimensions. Got an array of shape "
-            f"{vectors.shape}; use the embedder {graph.embedder!r}."
-        )
-    if not len(vectors):
+    queries = _queries(graph, vectors)
+    if not len(queries):
         return []
-    norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    queries = (vectors / norms).astype(np.float32)
     wanted = min(settings.place_num + SPARE, len(graph.places))
     candidates = np.sort(search(queries, graph.places, wanted), axis=1)
     places = [_places(graph.places, query, rows, settings) for query, rows in zip(queries, candidates, strict=True)]
@@ -213,6 +207,17 @@ def retrieve(
         [*found, *verb_objects, *scenarios]
         for (_, found), verb_objects, scenarios in zip(places, *modifiers, strict=True)
     ]
+
+
+def _queries(graph: RelationGraph, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The prompts' vectors at unit length."""
+    if vectors.ndim != 2 or vectors.shape[1] != graph.dimensions:
+        raise GraphError(
+            f"Prompts must be embedded like the graph, with {graph.dimensions} dimensions. Got an array of shape "
+            f"{vectors.shape}; use the embedder {graph.embedder!r}."
+        )
+    norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return np.asarray(vectors / norms, dtype=np.float32)
 
 
 def _places(

@@ -6,15 +6,21 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
 ROOT = Path(__file__).parent.parent
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 
 class WordEmbedder:
@@ -34,6 +40,49 @@ class WordEmbedder:
             for word in text.lower().split():
                 row[int(hashlib.md5(word.encode()).hexdigest(), 16) % 64] += 1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def tiny_language_model(folder: Path) -> Path:
+    """Writes a random Llama with two layers and a byte-level tokenizer."""
+    special = ["<|im_start|>", "<|im_end|>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["a red ball rolls", "a blue square falls"], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=special[1], pad_token=special[1])
+    fast.chat_template = CHAT_TEMPLATE
+    fast.save_pretrained(folder)
+    set_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=4096, eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+class Silent(WordEmbedder):
+    """A language model without weights that answers nothing."""
+
+    name = "silent"
+
+    def complete(
+        self, conversations: Sequence[object], seeds: Sequence[int], sampling: object, count: int = 1
+    ) -> list[list[str]]:
+        return [[""] * count for _ in conversations]
+
+
+class Calling(WordEmbedder):
+    """Takes a function, as a recipe could name one."""
+
+    def __init__(self, function: Callable[[str], str]) -> None:
+        self.function = function
 
 
 def tiny_recipe(folder: Path, language_model: Path, **changes: Any) -> Path:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rapo_lightning.cli import COMMANDS, main
+from rapo_lightning.cli import main
+from rapo_lightning.commands import COMMANDS
 from tests.helpers import ROOT, run_cli, tiny_recipe
 
 
@@ -40,7 +41,7 @@ def fails(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -
         (["refine", "lab"], "one prompt or `--input FILE`"),
         (["report", "runs/none"], "needs a run folder"),
         (["ckpt", "frobnicate"], "frobnicate"),
-        (["ckpt", "fetch", "unknown"], "Got unknown"),
+        (["ckpt", "fetch", "unknown"], "Got 'unknown'"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_two(
@@ -145,3 +146,42 @@ def test_reading_a_recipe_imports_nothing_it_names(tmp_path: Path) -> None:
     result = run_cli("validate", str(recipe), "--embedder.init_args.a", "1", path=str(tmp_path))
     assert result.returncode == 2
     assert "--allow_package trap" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "embedder: {class_path: rapo_lightning.models.SentenceEmbedder, init_args: {checkpoint: {class_path: trap.X}}}",
+        "video_model: {class_path: x.Y, init_args: {call: {deep: {class_path: trap.X, init_args: {a: 1}}}}}",
+        "trainer: {callbacks: [{class_path: trap.X}]}",
+        "trainer: {logger: {class_path: trap.X, init_args: {a: 1}}}",
+        "stage2: {verifiers: [{class_path: trap.X}]}",
+    ],
+)
+def test_wherever_a_class_is_named_nothing_is_imported(tmp_path: Path, place: str) -> None:
+    (tmp_path / "trap.py").write_text("open('sprung', 'w').write('x')\n")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(place + "\n")
+    for command in (["validate", str(recipe)], ["collect", str(recipe), "--print_config"], ["collect", str(recipe)]):
+        result = run_cli(*command, path=f"{tmp_path}:{ROOT}", cwd=tmp_path)
+        assert result.returncode in (0, 2)
+        assert "Traceback" not in result.stderr
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_terminal_that_knows_few_characters_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    result = run_cli("collect", "lab", "--prompts", "/nowhere-\u00e9\u4e2d.txt")
+    assert result.returncode == 2
+    assert "\\u4e2d" in result.stderr
+
+
+def test_a_package_allowed_on_the_command_line_may_be_named_by_graph_extract(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("stage1: {extractor: {class_path: my_package.Extractor}}\n")
+    (tmp_path / "c.txt").write_text("a caption\n")
+    command = ["graph", "extract", str(recipe), "--captions", str(tmp_path / "c.txt"), "--out", str(tmp_path / "o.csv")]
+    assert "add `--allow_package my_package`" in fails(command, 2, capsys)
+    assert "cannot be imported" in fails([*command, "--allow_package", "my_package"], 2, capsys)

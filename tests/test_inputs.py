@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from rapo_lightning.errors import UserError
 from rapo_lightning.prompting.chat import Sampling
 from rapo_lightning.recipe import Optimizer, Pairs, Recipe, Stage2, Stage3, components
 from rapo_lightning.recipe.components import build, check
-from rapo_lightning.recipe.schema import LAYOUT_ARGUMENTS
+from rapo_lightning.recipe.identity import row_hash
 
 
 @pytest.mark.parametrize(
@@ -89,22 +90,29 @@ def test_shipped_recipes_are_well_formed(name: str) -> None:
     assert faults(recipe) == []
 
 
-def test_row_hash_sees_what_changes_a_row_and_nothing_else() -> None:
-    base = Recipe(stage2=Stage2(verifiers=[{"class_path": "a.B", "init_args": {"workers": 1}}]))
+def test_row_hash_sees_what_changes_a_row_and_nothing_else(tmp_path: Path) -> None:
+    examples = tmp_path / "examples.csv"
+    examples.write_text("prompt,critique,caption\na,b,c\n")
+    verifier = {"class_path": "a.B", "init_args": {"workers": 1}}
+    base = Recipe(stage2=Stage2(verifiers=[verifier], examples=str(examples)))  # type: ignore[list-item]
+    before = row_hash(base)
     same = Recipe(
         name="other",
         prompts="x.txt",
         stage3=Stage3(epochs=1),
-        stage2=Stage2(batch_size=1, save_videos=False, verifiers=[{"class_path": "a.B", "init_args": {"workers": 9}}]),
-    )
-    assert base.row_hash() == same.row_hash()
-    assert "workers" in LAYOUT_ARGUMENTS
+        stage2=dataclasses.replace(base.stage2, batch_size=1, save_videos=False, rounds=9, verifiers=[
+            {"class_path": "a.B", "init_args": {"workers": 9}}
+        ]),
+    )  # fmt: skip
+    assert row_hash(same) == before
     for other in (
-        Recipe(seed=1, stage2=base.stage2),
-        Recipe(stage2=Stage2(rounds=2, verifiers=base.stage2.verifiers)),
-        Recipe(video_model={"class_path": "a.C", "init_args": {}}, stage2=base.stage2),
+        dataclasses.replace(base, seed=1),
+        dataclasses.replace(base, stage2=dataclasses.replace(base.stage2, candidates=2)),
+        dataclasses.replace(base, video_model={"class_path": "a.C", "init_args": {}}),
     ):
-        assert other.row_hash() != base.row_hash()
+        assert row_hash(other) != before
+    examples.write_text("prompt,critique,caption\na,b,other\n")
+    assert row_hash(base) != before
 
 
 @pytest.mark.parametrize(
@@ -121,12 +129,51 @@ def test_ranges_are_checked(make, message: str) -> None:
         make()
 
 
-def test_components_come_from_allowed_packages_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"Got 'os.system'; add `--allow_package os`"):
+def test_components_come_from_the_choices_or_allowed_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"Got 'os.system'; name one, or add `--allow_package os`"):
         check({"class_path": "os.system"}, "video_model")
-    monkeypatch.setattr(components, "ALLOWED_PACKAGES", ["os"])
+    monkeypatch.setattr(components, "ALLOWED_PACKAGES", ["os", "email", "tests"])
     with pytest.raises(UserError, match="must name a class"):
         check({"class_path": "os.system"}, "video_model")
+    # Reached through an allowed package, and of another one: `subprocess` is a module that `os` happens to hold.
+    with pytest.raises(UserError, match="which is defined in"):
+        check({"class_path": "email.message.BytesIO"}, "video_model")
+    with pytest.raises(UserError, match="lacks load, to, generate|lacks generate"):
+        check({"class_path": "tests.helpers.WordEmbedder"}, "video_model")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "rapo_lightning.data.csv_log.CsvLog",
+        "rapo_lightning.models.SentenceEmbedder",
+        "sentence_transformers.SentenceTransformer",
+        "rapo_lightning.models.NoSuch",
+    ],
+)
+def test_of_our_own_classes_only_the_choices_of_the_field_can_be_named(path: str) -> None:
+    with pytest.raises(UserError, match=f"must be one of rapo_lightning.models.DiffusersVideoModel. Got '{path}'"):
+        check({"class_path": path}, "video_model")
+
+
+def test_a_recipe_cannot_ask_for_code_that_comes_with_weights() -> None:
+    component = {"class_path": "rapo_lightning.models.SentenceEmbedder", "init_args": {"trust_remote_code": True}}
+    with pytest.raises(UserError, match="runs code that comes with weights"):
+        check(component, "embedder")  # type: ignore[arg-type]
+
+
+def test_a_callable_argument_imports_nothing_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "trap_module.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    component = {"class_path": "tests.helpers.Calling", "init_args": {"function": "trap_module.run"}}
+    with pytest.raises(UserError, match="not allowed|denied|Does not validate"):
+        check(component, "embedder")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", ".hidden", ""])
+def test_a_run_is_named_by_one_plain_folder(name: str) -> None:
+    with pytest.raises(ValueError, match="`name` must be a plain folder name"):
+        Recipe(name=name)
 
 
 @pytest.mark.parametrize(
@@ -140,10 +187,7 @@ def test_component_arguments_are_checked(arguments: dict[str, object], message: 
 
 
 def test_components_are_built_with_their_arguments() -> None:
-    built = build({"class_path": "rapo_lightning.verifiers.TextFidelity", "init_args": {"enough": 0.3}}, "x")
+    built = build(
+        {"class_path": "rapo_lightning.verifiers.TextFidelity", "init_args": {"enough": 0.3}}, "evaluation.metric"
+    )
     assert built.enough == 0.3
-
-
-def test_unknown_class_is_named() -> None:
-    with pytest.raises(UserError, match="cannot be imported"):
-        check({"class_path": "rapo_lightning.models.NoSuch"}, "video_model")

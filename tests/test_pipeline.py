@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -13,15 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from rapo_lightning.cli import main
-from rapo_lightning.data.trajectory import Row, TrajectoryStore, read_rows
-from rapo_lightning.recipe.files import load_recipe
-from rapo_lightning.stage3.module import RefinerModule
+from rapo_lightning.data.trajectory import Row, read_rows
 from tests.helpers import ROOT, run_cli, tiny_recipe
-from tests.test_trajectory import make_row
+from tests.stage3.runs import write_rounds
 
 ALLOW = ("--allow_package", "tests")
 TIMES = {"seconds_generate", "seconds_judge", "seconds_rewrite"}
@@ -127,90 +122,10 @@ def read_rows_of(path: Path) -> list[Row]:
 
 
 @pytest.fixture(scope="module")
-def logged(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with ten prompts whose second round is better: a random language model rarely gets there."""
-    folder = tmp_path_factory.mktemp("logged")
-    store = TrajectoryStore(folder / "trajectories", ["a", "b"])
-    identity = load_recipe(recipe).row_hash()
-    for number in range(10):
-        base = {"source_prompt": f"ball {number}", "recipe_hash": identity}
-        store.append([
-            make_row(f"{number:016x}", 0, 0.1, 0.1, **base),
-            make_row(f"{number:016x}", 1, 0.9, 0.9, **{**base, "prompt": f"a red ball rolls {number}"}),
-        ])  # fmt: skip
+def trained(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_rounds(tmp_path_factory.mktemp("logged"), recipe)
+    assert main(["finetune", str(recipe), "--out", str(folder), *ALLOW]) == 0
     return folder
-
-
-@pytest.fixture(scope="module")
-def trained(logged: Path, recipe: Path) -> Path:
-    assert main(["finetune", str(recipe), "--out", str(logged), *ALLOW]) == 0
-    return logged
-
-
-def val_losses(folder: Path) -> list[tuple[str, str]]:
-    with (folder / "metrics.csv").open() as file:
-        return [(row["epoch"], row["val_loss"]) for row in csv.DictReader(file) if row["val_loss"]]
-
-
-def test_finetune_writes_a_refiner_that_learned(trained: Path) -> None:
-    folder = trained / "refiner"
-    assert {"adapter_config.json", "adapter_model.safetensors", "README.md", "refiner.yaml"} <= {
-        p.name for p in folder.iterdir()
-    }
-    card = (folder / "README.md").read_text()
-    assert "10 pairs from 10 prompts" in card
-    with (trained / "metrics.csv").open() as file:
-        losses = [float(row["train_loss_epoch"]) for row in csv.DictReader(file) if row["train_loss_epoch"]]
-    assert len(losses) == 3
-    assert losses[-1] < losses[0]
-    assert list((trained / "logs").rglob("events.out.tfevents*"))
-
-
-def test_finetune_resumes_exactly(trained: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(trained / "trajectories", tmp_path / "trajectories")
-
-    def stop(self: RefinerModule) -> None:
-        if self.current_epoch == 1:
-            raise SystemError("pulled the plug")
-
-    monkeypatch.setattr(RefinerModule, "on_train_epoch_start", stop, raising=False)
-    with pytest.raises(SystemError, match="plug"):
-        main(["finetune", str(recipe), "--out", str(tmp_path), *ALLOW])
-    monkeypatch.undo()
-    assert not (tmp_path / "refiner").exists()
-    assert main(["finetune", str(recipe), "--out", str(tmp_path), "--allow_package", "tests"]) == 0
-    assert len(val_losses(trained)) == 3
-    assert val_losses(tmp_path) == val_losses(trained)
-    whole, resumed = (load_file(folder / "refiner/adapter_model.safetensors") for folder in (trained, tmp_path))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
-def test_two_processes_train_one_refiner(trained: Path, recipe: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained / "trajectories", tmp_path / "trajectories")
-    command = ["finetune", str(recipe), "--out", str(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    result = run_cli(*command, *ALLOW)
-    assert result.returncode == 0, result.stderr
-    alone, together = (float(val_losses(folder)[-1][1]) for folder in (trained, tmp_path))
-    # Other micro-batches share a step and each rank draws its own dropout: near, not equal.
-    assert together == pytest.approx(alone, rel=0.05)
-    assert (tmp_path / "refiner/adapter_model.safetensors").is_file()
-
-
-def test_finetune_without_trajectories_says_what_to_do(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["finetune", str(recipe), "--out", str(tmp_path), *ALLOW]) == 2
-    assert "run `collect`" in capsys.readouterr().err
-
-
-def test_finetune_from_a_csv(recipe: Path, tmp_path: Path) -> None:
-    pairs = tmp_path / "pairs.csv"
-    pairs.write_text("prompt,completion\n" + "".join(f"ball {i},a red ball {i}\n" for i in range(6)))
-    out = tmp_path / "run"
-    assert (
-        main(["finetune", str(recipe), "--out", str(out), "--pairs", str(pairs), "--stage3.epochs", "1", *ALLOW]) == 0
-    )
-    assert "from a CSV" in (out / "refiner/README.md").read_text()
 
 
 def test_evaluate_compares_all_arms_and_resumes(
@@ -227,20 +142,6 @@ def test_evaluate_compares_all_arms_and_resumes(
     faster = ["--evaluation.metric.init_args.workers", "1", "--stage2.batch_size", "2"]
     assert main(["evaluate", str(recipe), "--out", str(trained), *ALLOW, *faster]) == 0
     assert sorted((trained / "evaluation").rglob("*.parquet")) == parts
-
-
-def test_refine_one_prompt_and_a_file(trained: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                      capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
-    assert main(["refine", str(recipe), "a red ball", "--out", str(trained), *ALLOW]) == 0
-    assert capsys.readouterr().out.strip()
-    source, target = tmp_path / "in.txt", tmp_path / "out.csv"
-    source.write_text("a red ball\na blue box\n")
-    command = ["refine", str(recipe), "--input", str(source), "--output", str(target), "--out", str(trained), *ALLOW]
-    assert main(command) == 0
-    source.write_text("a red ball\na blue box\na third\n")
-    assert main(command) == 0
-    with target.open() as file:
-        assert [row["prompt"] for row in csv.DictReader(file)] == ["a red ball", "a blue box", "a third"]
 
 
 def test_report_shows_the_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

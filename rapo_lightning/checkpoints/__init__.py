@@ -1,7 +1,21 @@
-"""Known checkpoints: where they are, where they come from, and whether they are whole."""
+"""Known checkpoints: where they are, where they come from, what they are, and whether they are whole."""
 
 from .fetch import ensure, fetch
-from .manifest import Entry, cache_folder, entries, locate, ready_folder
+from .identities import identity
+from .loading import loading
+from .manifest import Entry, cache_folder, checkpoints_of, entries, locate, ready_folder
 from .verify import verify
 
-__all__ = ["Entry", "cache_folder", "ensure", "entries", "fetch", "locate", "ready_folder", "verify"]
+__all__ = [
+    "Entry",
+    "cache_folder",
+    "checkpoints_of",
+    "ensure",
+    "entries",
+    "fetch",
+    "identity",
+    "loading",
+    "locate",
+    "ready_folder",
+    "verify",
+]

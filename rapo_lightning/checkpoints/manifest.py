@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ..data.resources import find
+from ..data.resources import find, find_shipped
 from ..errors import UserError
 
 MARKER = "checksums.json"
@@ -24,10 +25,12 @@ class Entry:
     Attributes:
         name: Its key.
         kind: What it is, in words.
-        licence: SPDX identifier.
-        megabytes: Size on disk.
+        licence: SPDX identifier, the licence's own name, or `unstated`.
+        megabytes: Size on disk, of 10^6 bytes; 0 where it is not known.
         shipped: Folder that ships with the project, or empty.
-        hub: `repo`, `revision`, `allow`, or None.
+        hub: `repo`, `revision` (`main` where none is pinned), `allow` (patterns of files), and where they apply `holds`
+            (a file; the folder it lies in, wherever in the repository, is the checkpoint) and `gated` (whether its
+            licence must be accepted on the hub first). None for what the hub does not have.
         index: `package`, `wheel`, `sha256` and `folder` or `gguf`, or None.
     """
 
@@ -39,11 +42,16 @@ class Entry:
     hub: dict[str, Any] | None = None
     index: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        """Names the revision that the hub gives where none is pinned."""
+        if self.hub is not None and not self.hub.get("revision"):
+            object.__setattr__(self, "hub", {**self.hub, "revision": "main"})
+
 
 @cache
 def entries() -> dict[str, Entry]:
-    """All known checkpoints by name."""
-    path = find("ckpt/manifest.yaml")
+    """All known checkpoints by name; the project's own list, whatever lies in the working directory."""
+    path = find_shipped("ckpt/manifest.yaml")
     if path is None:
         raise UserError("The checkpoint manifest is missing. Got no `ckpt/manifest.yaml`; reinstall rapo-lightning.")
     loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -59,9 +67,14 @@ def cache_folder() -> Path:
 def ready_folder(entry: Entry) -> Path | None:
     """The folder of a checkpoint that is present and whole, or None."""
     if entry.shipped:
-        return find(entry.shipped)
+        return find_shipped(entry.shipped)
     folder = cache_folder() / entry.name
     return folder if (folder / MARKER).is_file() else None
+
+
+def checkpoints_of(names: Iterable[str]) -> list[Entry]:
+    """The manifest's entries among `names`, each once, in order; folders and hub ids are left out."""
+    return [entries()[name] for name in dict.fromkeys(names) if name in entries()]
 
 
 def locate(checkpoint: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from ..errors import RunError
 from .manifest import MARKER, Entry, ready_folder
 
 
@@ -26,6 +27,22 @@ def write_marker(folder: Path) -> None:
     (folder / MARKER).write_text(json.dumps(checksums(folder), indent=1) + "\n", encoding="utf-8")
 
 
+def read_marker(folder: Path) -> dict[str, str]:
+    """The recorded checksums of a folder, by relative path.
+
+    Raises:
+        RunError: If the record cannot be read.
+    """
+    path = folder / MARKER
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is damaged. Got {error}; delete the folder and fetch again.") from error
+    if not isinstance(recorded, dict) or not all(isinstance(digest, str) for digest in recorded.values()):
+        raise RunError(f"{path} is damaged. Got no mapping of files to checksums; delete the folder and fetch again.")
+    return recorded
+
+
 def verify(entry: Entry) -> list[str]:
     """Compares a checkpoint with its recorded checksums.
 
@@ -35,7 +52,10 @@ def verify(entry: Entry) -> list[str]:
     folder = ready_folder(entry)
     if folder is None:
         return [f"{entry.name} is not here; run `rapo-lightning ckpt fetch {entry.name}`."]
-    recorded = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    try:
+        recorded = read_marker(folder)
+    except RunError as error:
+        return [f"{entry.name}: {error}"]
     faults = []
     for name, digest in recorded.items():
         path = folder / name

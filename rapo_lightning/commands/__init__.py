@@ -1,1 +1,50 @@
-"""One file per command: each wires a recipe to the stages and holds no method of its own."""
+"""One thin function per command: it wires a recipe to the stages. Its signature is the command line.
+
+Positional-only parameters are positional arguments, keyword-only ones are options, and a first parameter `recipe` makes
+the command take a recipe. Heavy rooms are imported inside, so that a mistyped option does not wait for torch.
+"""
+
+from collections.abc import Callable
+
+from .align import align
+from .checkpoints import fetch, list_checkpoints, verify
+from .collect import collect
+from .discriminator import discriminator
+from .evaluate import evaluate
+from .finetune import finetune
+from .graph import add, build, export, extract, import_graph, info
+from .pairs import pairs
+from .quickstart import quickstart
+from .refine import refine
+from .report import report
+from .validate import validate
+
+COMMANDS: dict[str, Callable[..., object]] = {
+    "quickstart": quickstart,
+    "align": align,
+    "collect": collect,
+    "finetune": finetune,
+    "pairs": pairs,
+    "discriminator": discriminator,
+    "refine": refine,
+    "evaluate": evaluate,
+    "validate": validate,
+    "report": report,
+}
+"""Commands by name."""
+GROUPS: dict[str, dict[str, Callable[..., object]]] = {
+    "graph": {
+        "build": build,
+        "add": add,
+        "info": info,
+        "import": import_graph,
+        "export": export,
+        "extract": extract,
+    },
+    "ckpt": {"list": list_checkpoints, "fetch": fetch, "verify": verify},
+}
+"""Commands of a group, by its name and theirs."""
+DEFAULT_RECIPES = {"quickstart": "lab-quickstart", "align": "lab", "collect": "lab"}
+"""Recipe of a command that is given none."""
+
+__all__ = ["COMMANDS", "DEFAULT_RECIPES", "GROUPS"]

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
-
-from relation_graph import COLUMNS, GraphError, RelationGraph, RowReport, build_graph, load_graph, save_graph
-from relation_graph.drawing import draw_neighbourhood
-from relation_graph.published import export_published, import_published
-
-from ..checkpoints import ensure
+from ..console import say
 from ..data.resources import find
 from ..errors import UserError
-from ..models import SentenceEmbedder
-from ..recipe.files import load_recipe, recipe_path
-from .common import default_device
-from .extract import extract
+from ..recipe import Recipe
 
 
-def _encoder(name: str) -> SentenceEmbedder:
+def _encoder(name: str) -> Any:
+    from ..checkpoints import ensure
+    from ..models import ModelPool, SentenceEmbedder
+
     ensure([name])
-    encoder = SentenceEmbedder(name, batch_size=256)
-    encoder.to(default_device())
-    return encoder
+    return ModelPool(embedder=SentenceEmbedder(name, batch_size=256)).embedder
 
 
 def _sources(names: list[str]) -> list[Path]:
@@ -36,124 +28,130 @@ def _sources(names: list[str]) -> list[Path]:
     return [path for path in paths if path is not None]
 
 
-def _report(graph: RelationGraph, reports: dict[str, RowReport]) -> None:
-    for source, report in reports.items():
-        print(f"{source}: {report}")
+def _report(graph: Any, reports: Mapping[str, object]) -> None:
+    for source, told in reports.items():
+        print(f"{source}: {told}")
     nodes = ", ".join(f"{len(graph.nodes[kind])} {kind}s" for kind in graph.nodes)
     links = sum(len(edges) for edges in graph.edges.values())
     print(f"{graph.captions} captions, {nodes}, {links} links, embedded by {graph.embedder}")
 
 
-def _build(options: Namespace) -> None:
-    graph, reports = build_graph(_sources(options.csv), _encoder(options.embedder), progress=True)
-    save_graph(graph, Path(options.out))
+def build(csv: list[str], /, *, out: str, embedder: str = "all-minilm-l6-v2") -> None:
+    """Build a relation graph from CSVs.
+
+    Args:
+        csv: CSVs with the columns Input, verb_obj_word, scenario_word, place.
+        out: Folder to write.
+        embedder: Checkpoint of the embedder.
+    """
+    from relation_graph import build_graph, save_graph
+
+    graph, reports = build_graph(_sources(csv), _encoder(embedder), progress=True)
+    save_graph(graph, Path(out))
     _report(graph, reports)
 
 
-def _add(options: Namespace) -> None:
-    folder = _folder(options.dir)
-    old = load_graph(folder)
-    graph, reports = build_graph(_sources(options.csv), _encoder(old.embedder), old, progress=True)
-    save_graph(graph, folder)
+def add(folder: str, csv: list[str], /, *, times: int = 1) -> None:
+    """Add CSVs to a relation graph; one that it holds already is left out.
+
+    Args:
+        folder: Folder of a graph.
+        csv: CSVs with the columns Input, verb_obj_word, scenario_word, place.
+        times: How many times the graph is to hold each CSV.
+    """
+    from relation_graph import build_graph, graph_writer, load_graph, still_to_add
+
+    place, paths = find(folder) or Path(folder), _sources(csv)
+    reports: Mapping[str, object] = {}
+    graph = load_graph(place)
+    with graph_writer(place) as save:
+        # Once more, since another writer may have been at work until now.
+        graph = load_graph(place)
+        left = still_to_add(paths, graph, times)
+        if left:
+            graph, reports = build_graph(left, _encoder(graph.embedder), graph, progress=True)
+            save(graph)
+    for path in dict.fromkeys(path for path in paths if path not in left):
+        print(f"{path}: the graph holds it already; to add it once more, say with `--times` how often it is to hold it")
     _report(graph, reports)
 
 
-def _info(options: Namespace) -> None:
-    graph = load_graph(_folder(options.dir))
+def info(folder: str, /, *, place: str = "", limit: int = 20, draw: str = "") -> None:
+    """Show the hubs of a relation graph, and the neighbourhood of a place.
+
+    Args:
+        folder: Folder of a graph.
+        place: Place whose modifiers to list.
+        limit: Most lines of a list.
+        draw: PNG or SVG of the neighbourhood to write.
+    """
+    from relation_graph import load_graph
+    from relation_graph.drawing import draw_neighbourhood
+
+    graph = load_graph(find(folder) or Path(folder))
     _report(graph, {})
     for key, value in graph.origin.items():
         print(f"{key}: {value}")
     print(f"{'captions':>9} {'links':>7}  place")
-    for phrase, links, captions in graph.hubs(options.limit):
+    for phrase, links, captions in graph.hubs(limit):
         print(f"{captions:9} {links:7}  {phrase}")
-    place = graph.find_place(options.place) if options.place else None
-    if place is not None:
-        for kind, phrase, count in list(graph.neighbours(place))[: options.limit]:
+    number = graph.find_place(place) if place else None
+    if number is not None:
+        for kind, phrase, count in list(graph.neighbours(number))[:limit]:
             print(f"{count:9} {kind:>12}  {phrase}")
-    if options.draw:
-        number = place if place is not None else graph.find_place(graph.hubs(1)[0][0])
-        draw_neighbourhood(graph, number, Path(options.draw))
-        print(f"drawn to {options.draw}")
+    if draw:
+        centre = number if number is not None else graph.find_place(graph.hubs(1)[0][0])
+        draw_neighbourhood(graph, centre, Path(draw))
+        print(f"drawn to {draw}")
 
 
-def _import(options: Namespace) -> None:
-    graph = import_published(Path(options.source), options.embedder)
-    save_graph(graph, Path(options.out))
+def import_graph(source: str, /, *, out: str, embedder: str = "all-minilm-l6-v2") -> None:
+    """Read a relation graph in the published format (JSON and GraphML).
+
+    Args:
+        source: Folder with the published files.
+        out: Folder to write.
+        embedder: Checkpoint of the embedder that made its vectors.
+    """
+    from relation_graph import save_graph
+    from relation_graph.published import import_published
+
+    graph = import_published(Path(source), embedder)
+    save_graph(graph, Path(out))
     _report(graph, {})
 
 
-def _export(options: Namespace) -> None:
-    graph = load_graph(_folder(options.dir))
-    export_published(graph, Path(options.out))
-    print(f"published format written to {options.out}")
+def export(folder: str, /, *, out: str) -> None:
+    """Write a relation graph in the published format.
 
-
-def _extract(options: Namespace) -> None:
-    extract(load_recipe(recipe_path(options.recipe)), options.captions, Path(options.out))
-
-
-def _folder(name: str) -> Path:
-    return find(name) or Path(name)
-
-
-_Option = tuple[tuple[str, ...], dict[str, Any]]
-_OUT: _Option = (("--out",), {"type": str, "required": True, "help": "folder to write"})
-_DIR: _Option = (("dir",), {"type": str, "help": "folder of a graph"})
-_CSV: _Option = (("csv",), {"type": str, "nargs": "+", "help": f"CSV with the columns {', '.join(COLUMNS)}"})
-_EMBEDDER: _Option = (
-    ("--embedder",),
-    {"type": str, "default": "all-minilm-l6-v2", "help": "checkpoint of the embedder"},
-)
-ACTIONS: dict[str, tuple[str, Callable[[Namespace], None], tuple[_Option, ...]]] = {
-    "build": ("build a graph from CSVs", _build, (_CSV, _OUT, _EMBEDDER)),
-    "add": ("add CSVs to a graph", _add, (_DIR, _CSV)),
-    "info": (
-        "show counts, the largest hubs and a neighbourhood",
-        _info,
-        (
-            _DIR,
-            (("--place",), {"type": str, "default": "", "help": "place whose neighbours to list"}),
-            (("--limit",), {"type": int, "default": 10, "help": "lines to show"}),
-            (("--draw",), {"type": str, "default": "", "help": "PNG or SVG of the neighbourhood to write"}),
-        ),
-    ),
-    "import": (
-        "read a graph in the published format (JSON and GraphML)",
-        _import,
-        ((("source",), {"type": str, "help": "folder with the published files"}), _OUT, _EMBEDDER),
-    ),
-    "export": ("write a graph in the published format", _export, (_DIR, _OUT)),
-    "extract": (
-        "read places and modifiers off captions into a CSV, by the recipe's `stage1.extractor`",
-        _extract,
-        (
-            (("recipe",), {"type": str, "help": "recipe, a path or a shipped name"}),
-            (("--captions",), {"type": str, "default": "", "help": "txt with one a line; default: the recipe's"}),
-            (("--out",), {"type": str, "required": True, "help": "CSV to write; a half-written one is continued"}),
-        ),
-    ),
-}
-
-
-def run(arguments: list[str]) -> None:
-    """Runs one of `ACTIONS`.
-
-    Raises:
-        UserError: If the arguments or the graph are not usable.
+    Args:
+        folder: Folder of a graph.
+        out: Folder to write.
     """
-    if not arguments or arguments[0] not in ACTIONS:
-        if arguments and arguments[0] in ("-h", "--help"):
-            print("usage: rapo-lightning graph ACTION ...\n")
-            print("\n".join(f"  {name:8} {text}" for name, (text, _, _) in ACTIONS.items()))
-            return
-        raise UserError(f"`graph` takes one of {', '.join(ACTIONS)}. Got {arguments[0] if arguments else 'nothing'!r}.")
-    text, action, options = ACTIONS[arguments[0]]
-    parser = ArgumentParser(prog=f"rapo-lightning graph {arguments[0]}", description=text, exit_on_error=False)
-    for names, settings in options:
-        parser.add_argument(*names, **settings)
-    try:
-        action(parser.parse_args(arguments[1:]))
-    except ArgumentError as error:
-        raise UserError(" ".join(str(error).split())) from error
-    except GraphError as error:
-        raise UserError(str(error)) from error
+    from relation_graph import load_graph
+    from relation_graph.published import export_published
+
+    export_published(load_graph(find(folder) or Path(folder)), Path(out))
+    print(f"published format written to {out}")
+
+
+def extract(recipe: Recipe, *, captions: str = "", out: str) -> None:
+    """Read places and modifiers off captions into a CSV, by the recipe's `stage1.extractor`.
+
+    Args:
+        recipe: Names the extractor and the language model.
+        captions: A txt file with one a line; default: the recipe's `stage1.captions`.
+        out: CSV to write; a half-written one is continued.
+    """
+    from ..data.captions import read_captions
+    from ..recipe.components import build as build_component
+    from ..running.pool import fetch_models, open_pool
+    from ..stage1.extract import extract_captions, open_log
+
+    texts = read_captions(captions or recipe.stage1.captions)
+    extractor = build_component(recipe.stage1.extractor, "stage1.extractor")
+    models = open_pool(recipe, ("language_model",))
+    log = open_log(Path(out), texts)
+    fetch_models(recipe, ("language_model",))
+    empty = extract_captions(texts, extractor, models.lend_language(), log)
+    say(f"{len(texts)} captions in {out}, {empty} of those read now without a place")

@@ -7,27 +7,34 @@ from pathlib import Path
 
 from ..console import say
 from ..recipe import Recipe
-from ..report import write_report
 from .collect import collect
 from .evaluate import evaluate
 from .finetune import finetune
+from .report import report
 
 
-def quickstart(recipe: Recipe, recipe_yaml: str, out: str) -> Path:
-    """Runs all stages of a small recipe.
+def quickstart(recipe: Recipe, *, out: str = "") -> Path:
+    """Collect, finetune, evaluate and report on the lab, from nothing, on a laptop.
+
+    Args:
+        recipe: The recipe.
+        out: Run folder; default: runs/<recipe name>.
 
     Returns:
         The gallery's page.
     """
+    from ..running.folder import run_folder
+
     begin = time.monotonic()
     steps = (
-        ("1/4 collect: generate, look, rewrite", lambda: collect(recipe, recipe_yaml, out)),
-        ("2/4 finetune: a LoRA refiner from the best rounds", lambda: finetune(recipe, recipe_yaml, out)),
-        ("3/4 evaluate: prompts that nothing was trained on", lambda: evaluate(recipe, recipe_yaml, out)),
+        ("1/4 collect: generate, look, rewrite", lambda: collect(recipe, out=out)),
+        ("2/4 finetune: a LoRA refiner from the best rounds", lambda: finetune(recipe, out=out)),
+        ("3/4 evaluate: prompts that nothing was trained on", lambda: evaluate(recipe, out=out)),
     )
     for title, step in steps:
         say(f"\n== {title} ({time.monotonic() - begin:.0f} s)")
         step()
-    page = write_report(Path(out) if out else Path("runs") / recipe.name)
-    say(f"\n== 4/4 report: open {page} in a browser ({time.monotonic() - begin:.0f} s in all)")
+    say("\n== 4/4 report: open it in a browser")
+    page = report(str(run_folder(recipe, out)))
+    say(f"{time.monotonic() - begin:.0f} s in all")
     return page

@@ -2,59 +2,99 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Any
 
-from tqdm import tqdm
-
-from ..data.csv_log import CsvLog
-from ..data.prompts import read_prompts
-from ..data.resources import find
+from ..console import say
+from ..data.resources import find_shipped
 from ..errors import UserError
 from ..recipe import Recipe
-from ..stage3.refiner import Refiner
-from .common import default_device, fetch_models
 
 _BATCH = 32
+_SHIPPED = {("lab", "lab/video_model"): "ckpt/lab/refiner"}
+"""Refiners that come with the project, by the recipe's name and its video model."""
 
 
-def open_refiner(recipe: Recipe, folder: Path, batch_size: int = 16) -> Refiner:
-    """A run's refiner; if the run has none, the one that ships for the recipe's video model.
+def refiner_folder(recipe: Recipe, out: str) -> Path:
+    """Folder of a run's refiner; the shipped lab recipe may take the shipped one, and says so.
+
+    Args:
+        recipe: The recipe.
+        out: The run's folder as the user named it, empty if not; a folder that is named must have a refiner of its own.
 
     Raises:
-        UserError: If there is neither, or it belongs to another base model.
+        UserError: If there is none.
     """
-    base = str(recipe.language_model.get("init_args", {}).get("checkpoint", ""))
-    own = folder / "refiner"
-    shipped = (
-        Path("ckpt") / str(recipe.video_model.get("init_args", {}).get("checkpoint", "")).split("/")[0] / "refiner"
-    )
-    if own.is_dir() or find(shipped) is None:
-        return Refiner.from_pretrained(own, base, batch_size)
-    print(f"{folder} has no refiner of its own: the shipped {shipped} is used.", file=sys.stderr)
-    return Refiner.from_pretrained(shipped, base, batch_size)
+    from ..running.folder import run_folder
+
+    own = run_folder(recipe, out) / "refiner"
+    if own.is_dir():
+        return own
+    checkpoint = str(recipe.video_model.get("init_args", {}).get("checkpoint", ""))
+    shipped = _SHIPPED.get((recipe.name, checkpoint), "")
+    found = find_shipped(shipped) if shipped and not out else None
+    if found is None:
+        raise UserError(
+            f"The run needs a refiner. Got {own.parent}, which has no folder `refiner`; run `finetune` with the same recipe "
+            "and `--out` first, or name the run's folder with `--out`."
+        )
+    say(f"{own.parent} has no refiner of its own: the shipped {shipped} is used.", error=True)
+    return found
 
 
-def _load(recipe: Recipe, refiner: Refiner) -> None:
-    fetch_models(recipe, ("language_model",))
-    refiner.model.to(default_device())
+def _open_log(path: Path, identity: str) -> Any:
+    """The CSV to write or to continue.
+
+    Raises:
+        UserError: If it holds answers of another refiner.
+    """
+    from ..data.csv_log import CsvLog
+
+    log = CsvLog(path, ["prompt", "refined", "refiner"])
+    others = {row[2] for row in log.rows()} - {identity}
+    if others:
+        raise UserError(
+            f"{path} is to be continued and holds answers of another refiner. Got {', '.join(sorted(others))} where this one "
+            f"is {identity}; choose another `--output` or delete the file."
+        )
+    return log
 
 
-def refine(recipe: Recipe, out: str, prompt: str, source: str, target: str) -> None:
-    """Prints the refined prompt, or writes a CSV `prompt, refined` for a file; a half-written CSV is continued."""
-    if bool(prompt) == bool(source):
-        raise UserError(f"`refine` takes one prompt or `--input FILE`. Got {prompt!r} and {source!r}.")
-    prompts = read_prompts(source, field="--input") if source else []
-    refiner = open_refiner(recipe, Path(out) if out else Path("runs") / recipe.name)
+def refine(recipe: Recipe, prompt: str = "", /, *, out: str = "", input: str = "", output: str = "") -> None:
+    """Let the trained refiner rewrite one prompt or a file.
+
+    Prints the refined prompt, or writes a CSV `prompt, refined, refiner` for a file. A half-written CSV of the same
+    refiner is continued.
+
+    Args:
+        recipe: The recipe.
+        prompt: The prompt to refine.
+        out: Run folder; default: runs/<recipe name>.
+        input: File of prompts to refine.
+        output: CSV to write; default: <input>.refined.csv in the working directory.
+
+    Raises:
+        UserError: If neither or both are given, there is no refiner, or the CSV is another refiner's.
+    """
+    from tqdm import tqdm
+
+    from ..data.prompts import read_prompts
+    from ..models import ModelPool
+    from ..running.pool import fetch_models, open_refiner
+
+    if bool(prompt) == bool(input):
+        raise UserError(f"`refine` takes one prompt or `--input FILE`. Got {prompt!r} and {input!r}.")
+    prompts = read_prompts(input, field="--input") if input else []
+    refiner = open_refiner(refiner_folder(recipe, out), recipe, ModelPool(), alone=True)
     if prompt:
-        _load(recipe, refiner)
+        fetch_models(recipe, ("language_model",))
         print(refiner(prompt))
         return
-    log = CsvLog(Path(target or Path(source).with_suffix(".refined.csv").name), ["prompt", "refined"])
-    _load(recipe, refiner)
+    log = _open_log(Path(output or Path(input).with_suffix(".refined.csv").name), refiner.identity())
+    fetch_models(recipe, ("language_model",))
     done = {row[0] for row in log.rows()}
     left = [item.text for item in prompts if item.text not in done]
-    for begin in tqdm(range(0, len(left), _BATCH), desc="refine", unit="batch"):
+    for begin in tqdm(range(0, len(left), _BATCH), desc="refine", unit="batch", delay=5):
         texts = left[begin : begin + _BATCH]
-        log.append(list(zip(texts, refiner(texts), strict=True)))
+        log.append([(text, refined, refiner.identity()) for text, refined in zip(texts, refiner(texts), strict=True)])
     print(f"{len(prompts)} prompts in {log.path}")

@@ -2,71 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from ..checkpoints import entries, locate
-from ..data.prompts import read_prompts
 from ..errors import UserError
-from ..prompting.examples import read_examples
-from ..recipe import Component, Recipe
-from ..recipe.components import check
-from ..stage1.align import AlignModels
-from .common import checkpoint_names
-from .evaluate import check_arms, needs_stage1
+from ..recipe import Recipe
+
+_Check = Callable[[], object]
 
 
-def _checkpoint(name: str) -> None:
-    # Known checkpoints are fetched when they are needed.
-    if name not in entries():
-        locate(name)
+def _is_for_training_alone(recipe: Recipe) -> bool:
+    """Whether a recipe names a language model and nothing else: it is for `finetune --pairs`."""
+    others = [recipe.video_model, recipe.vision_language_model, recipe.embedder, recipe.evaluation.metric]
+    others += recipe.stage2.verifiers
+    return bool(recipe.language_model.get("class_path")) and not any(item.get("class_path") for item in others)
 
 
-def _evaluation(recipe: Recipe) -> None:
-    prompts = read_prompts(recipe.evaluation.prompts, recipe.evaluation.limit, "evaluation.prompts")
-    check_arms(recipe, prompts)
+def _language_model(recipe: Recipe) -> Iterator[_Check]:
+    from ..checkpoints import entries, locate
+    from ..recipe.components import check
+    from ..running.pool import checkpoint_names
+    from ..running.trainer import check_trainer
+
+    yield lambda: check(recipe.language_model, "language_model")
+    for name in checkpoint_names(recipe):
+        if name not in entries():
+            # Known checkpoints are fetched when they are needed.
+            yield lambda name=name: locate(name)  # type: ignore[misc]
+    yield lambda: check_trainer(recipe.trainer)
 
 
-def _prompts(recipe: Recipe) -> None:
-    read_prompts(recipe.prompts, recipe.limit)
+def _all_stages(recipe: Recipe) -> Iterator[_Check]:
+    from ..data.prompts import read_prompts
+    from ..evaluation.evaluator import check_arms, needs_stage1
+    from ..models import ModelPool
+    from ..prompting.examples import read_examples
+    from ..recipe.components import check
+    from ..stage1.align import AlignParts
+    from ..stage2.judges import build_judge, build_judges
+    from ..stage3.pairs import check_floors
+
+    evaluation = recipe.evaluation
+    yield lambda: check(recipe.video_model, "video_model")
+    yield lambda: check(recipe.embedder, "embedder")
+    yield lambda: build_judges(recipe)
+    yield lambda: check_floors(recipe)
+    yield lambda: build_judge(evaluation.metric, "evaluation.metric")
+    yield lambda: read_prompts(recipe.prompts, recipe.limit)
+    yield lambda: check_arms(recipe, read_prompts(evaluation.prompts, evaluation.limit, "evaluation.prompts"))
+    if recipe.stage2.start == "stage1" or needs_stage1(recipe):
+        yield lambda: AlignParts.from_recipe(recipe, ModelPool())
+    if recipe.stage1.extractor.get("class_path"):
+        yield lambda: check(recipe.stage1.extractor, "stage1.extractor")
+    if recipe.stage1.degrader.get("class_path"):
+        yield lambda: check(recipe.stage1.degrader, "stage1.degrader")
+    if recipe.stage2.examples:
+        yield lambda: read_examples(recipe.stage2.examples)
 
 
 def faults(recipe: Recipe) -> list[str]:
-    """All faults of a recipe, one sentence each.
-
-    A recipe that names a language model and nothing else is for `finetune --pairs` alone.
-    """
-    others = [recipe.video_model, recipe.vision_language_model, recipe.embedder, recipe.evaluation.metric]
-    others += recipe.stage2.verifiers
-    if recipe.language_model.get("class_path") and not any(item.get("class_path") for item in others):
-        alone: list[Callable[[], object]] = [lambda: check(recipe.language_model, "language_model")]
-        alone += [lambda name=name: _checkpoint(name) for name in checkpoint_names(recipe)]  # type: ignore[misc]
-        return _faults_of(alone)
-    components: dict[str, Component] = {
-        name: getattr(recipe, name) for name in ("video_model", "language_model", "embedder")
-    }
-    if recipe.vision_language_model.get("class_path"):
-        components["vision_language_model"] = recipe.vision_language_model
-    components |= {f"stage2.verifiers[{i}]": item for i, item in enumerate(recipe.stage2.verifiers)}
-    components["evaluation.metric"] = recipe.evaluation.metric
-    checks: list[Callable[[], object]] = [
-        lambda component=component, field=field: check(component, field)  # type: ignore[misc]
-        for field, component in components.items()
-    ]
-    checks += [lambda name=name: _checkpoint(name) for name in checkpoint_names(recipe)]  # type: ignore[misc]
-    checks += [lambda: _prompts(recipe), lambda: _evaluation(recipe)]
-    if recipe.stage2.start == "stage1" or needs_stage1(recipe):
-        checks.append(lambda: AlignModels.from_recipe(recipe))
-    for name in ("extractor", "degrader"):
-        component = getattr(recipe.stage1, name)
-        if component.get("class_path"):
-            checks.append(lambda component=component, name=name: check(component, f"stage1.{name}"))  # type: ignore[misc]
-    if recipe.stage2.examples:
-        checks.append(lambda: read_examples(recipe.stage2.examples))
-    missing = [] if recipe.stage2.verifiers else ["`stage2.verifiers` must name at least one verifier. Got none."]
-    return missing + _faults_of(checks)
-
-
-def _faults_of(checks: list[Callable[[], object]]) -> list[str]:
+    """All faults of a recipe, one sentence each."""
+    checks = [*_language_model(recipe)]
+    checks += [] if _is_for_training_alone(recipe) else [*_all_stages(recipe)]
     found = []
     for run in checks:
         try:
@@ -77,7 +73,10 @@ def _faults_of(checks: list[Callable[[], object]]) -> list[str]:
 
 
 def validate(recipe: Recipe) -> None:
-    """Prints a line if the recipe is well-formed.
+    """Check a recipe without loading weights, all faults at once.
+
+    Args:
+        recipe: The recipe.
 
     Raises:
         UserError: With all faults, one a line.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,28 @@ class Prompt:
     def id(self) -> str:
         """Hash of prompt and law."""
         return prompt_id(self.text, self.phys_law)
+
+
+@dataclass
+class RoundBatch:
+    """A step of a stage: some prompts, and which of their rounds.
+
+    Attributes:
+        round: From 0.
+        prompts: The prompts.
+    """
+
+    round: int
+    prompts: list[Prompt]
+
+
+PromptTexts = Callable[[Sequence[Prompt]], list[str]]
+"""What a video of each prompt is made from: one text per prompt."""
+
+
+def fixed_texts(texts: Mapping[str, str]) -> PromptTexts:
+    """Texts that are known already, by prompt id."""
+    return lambda prompts: [texts[prompt.id] for prompt in prompts]
 
 
 def _decode(path: Path) -> str:

@@ -19,13 +19,22 @@ def find(relative: str | Path) -> Path | None:
     path = Path(relative).expanduser()
     if path.exists():
         return path
-    if path.is_absolute():
-        return None
-    return next((root / path for root in _ROOTS if (root / path).exists()), None)
+    return None if path.is_absolute() else find_shipped(path)
+
+
+def find_shipped(relative: str | Path) -> Path | None:
+    """The file or folder of that relative path that ships with the project, or None.
+
+    The working directory is not looked at: whatever lies there under such a name is not the project's.
+
+    Args:
+        relative: Path from the checkout's root, such as `ckpt/manifest.yaml`.
+    """
+    return next((root / relative for root in _ROOTS if (root / relative).exists()), None)
 
 
 def fingerprint(folder: str) -> str:
-    """Identity of the contents of a folder: a hash of its `graph.json`, which holds its files' hashes, or of its files.
+    """Identity of the contents of a file or folder; of a graph, of its `graph.json`, which holds its files' hashes.
 
     Args:
         folder: Relative or absolute path; the empty path has the empty identity, a missing one its name.
@@ -33,7 +42,10 @@ def fingerprint(folder: str) -> str:
     path = find(folder) if folder else None
     if path is None:
         return folder
-    files = [path / "graph.json"] if (path / "graph.json").is_file() else sorted(path.glob("*"))
+    if path.is_file():
+        files = [path]
+    else:
+        files = [path / "graph.json"] if (path / "graph.json").is_file() else sorted(path.glob("*"))
     digest = hashlib.sha256()
     for file in files:
         # Cards and markers say nothing of what is computed.

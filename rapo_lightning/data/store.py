@@ -14,7 +14,8 @@ from datasets import Dataset, Features
 
 from ..errors import RunError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version of the rows; 1 had no records beside its rows. Both are read."""
 Row = dict[str, Any]
 
 
@@ -57,20 +58,47 @@ class PartStore:
         Raises:
             RunError: If the disk is full or read-only; parts written before are not touched.
         """
-        table = Dataset.from_list([{**row, "schema_version": SCHEMA_VERSION} for row in rows], self.features)
-        name = f"part-{uuid.uuid4().hex}.parquet"
-        temporary = self.folder / f".{name}.tmp"
+        numbered = [{**row, "schema_version": SCHEMA_VERSION} for row in rows]
+        self._write(numbered, self.folder / f"part-{uuid.uuid4().hex}.parquet")
+
+    def _write(self, rows: Sequence[Row], path: Path) -> None:
+        table = Dataset.from_list(list(rows), self.features).data.table
+        temporary = path.with_name(f".{path.name}.tmp")
         try:
             with temporary.open("wb") as file:
-                pyarrow.parquet.write_table(table.data.table, file)
+                pyarrow.parquet.write_table(table, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, self.folder / name)
+            os.replace(temporary, path)
         except OSError as error:
+            temporary.unlink(missing_ok=True)
             raise RunError(
                 f"Rows cannot be written to {self.folder}: {error.strerror}. Rows written before are safe; make room or "
                 "choose another `--out`, and run the same command again to go on."
             ) from error
+
+    def clean(self) -> None:
+        """Removes what a kill left half-written and rows that a later row of their identity has replaced.
+
+        Parts with other columns than this store's get them, empty: `load_dataset` reads only parts that are alike.
+        """
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+        current = {self._key(row): row.get("next_prompt") for row in self.rows()}
+        seen: set[tuple[Any, ...]] = set()
+        for path in sorted(self.folder.glob("*.parquet")):
+            rows = pyarrow.parquet.read_table(path).to_pylist()
+            kept = [
+                row for row in rows if self._key(row) not in seen and row.get("next_prompt") == current[self._key(row)]
+            ]
+            seen |= {self._key(row) for row in kept}
+            if not kept:
+                path.unlink()
+            elif len(kept) < len(rows) or set(pyarrow.parquet.read_schema(path).names) != set(self.features):
+                self._write([{name: row.get(name) for name in self.features} for row in kept], path)
+
+    def _key(self, row: Row) -> tuple[Any, ...]:
+        return tuple(row[name] for name in self.identity)
 
     def rows(self, recipe_hash: str | None = None) -> list[Row]:
         """All rows; see `read_parts`."""
@@ -98,7 +126,23 @@ def read_parts(folder: Path, identity: tuple[str, ...], recipe_hash: str | None 
                 f"The part {path} cannot be read ({reason}). Move it away and run the command that wrote it again: only "
                 "its rows are made anew."
             ) from error
+        _check_version(part, path)
         for row in part:
-            if recipe_hash is None or row["recipe_hash"] == recipe_hash:
-                found.setdefault(tuple(row[name] for name in identity), row)
+            key = tuple(row[name] for name in identity)
+            if recipe_hash in (None, row["recipe_hash"]) and (key not in found or _continues(row, found[key])):
+                found[key] = row
     return [found[key] for key in sorted(found)]
+
+
+def _continues(row: Row, other: Row) -> bool:
+    """Whether a row takes the place of another of its identity: a last round that was continued later has a rewrite."""
+    return bool(row.get("next_prompt")) and not other.get("next_prompt")
+
+
+def _check_version(part: Sequence[Row], path: Path) -> None:
+    newer = [row["schema_version"] for row in part if row["schema_version"] > SCHEMA_VERSION]
+    if newer:
+        raise RunError(
+            f"The rows in {path} must be of schema version {SCHEMA_VERSION} at most. Got version {newer[0]}, written by a "
+            "later rapo-lightning; upgrade it."
+        )

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 from datasets import Features, List, Value
 
 from .store import PartStore, Row, read_parts
@@ -62,12 +64,25 @@ class TrajectoryStore(PartStore):
 
         Args:
             folder: Folder of the parts, `runs/<name>/trajectories`.
-            verifiers: Names of the verifiers of this run.
+            verifiers: Names of the verifiers of this run; columns of earlier runs' verifiers stay.
 
         Raises:
             RunError: If the folder cannot be created.
         """
-        super().__init__(folder, trajectory_features(verifiers), IDENTITY)
+        names = dict.fromkeys([*_verifiers_of(folder), *verifiers])
+        super().__init__(folder, trajectory_features(list(names)), IDENTITY)
+
+
+def _verifiers_of(folder: Path) -> list[str]:
+    """Names of the verifiers that have a column in any part; parts that cannot be read are `read_parts`' to name."""
+    found: dict[str, None] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            columns = pyarrow.parquet.read_schema(path).names
+        except (pyarrow.ArrowException, OSError):
+            continue
+        found |= dict.fromkeys(name.removeprefix("score_") for name in columns if name.startswith("score_"))
+    return list(found)
 
 
 def read_rows(folder: Path, recipe_hash: str | None = None) -> list[Row]:
@@ -81,43 +96,3 @@ def by_prompt(rows: Iterable[Row]) -> dict[str, list[Row]]:
     for row in sorted(rows, key=lambda row: (row["prompt_id"], row["round"])):
         groups.setdefault(row["prompt_id"], []).append(row)
     return groups
-
-
-def unbroken(rounds: Sequence[Row]) -> list[Row]:
-    """The rounds of a prompt up to the first that is missing, as after a damaged part was moved away.
-
-    Args:
-        rounds: The rows of one prompt, in order.
-    """
-    return [row for index, row in enumerate(rounds) if row["round"] == index]
-
-
-def average_ranks(rounds: Sequence[Row]) -> list[float]:
-    """Mean rank of each round of one prompt over the verifiers (RAPO++, section 4.1), 1 is best.
-
-    Ties share the mean of their ranks. A score that is missing ranks last.
-
-    Args:
-        rounds: The rows of one prompt.
-    """
-    ranks = [0.0] * len(rounds)
-    columns = score_columns(rounds[0])
-    for column in columns:
-        values = [-1e30 if row[column] is None else row[column] for row in rounds]
-        for index, value in enumerate(values):
-            better = sum(other > value for other in values)
-            equal = sum(other == value for other in values)
-            ranks[index] += better + (equal + 1) / 2
-    return [rank / max(len(columns), 1) for rank in ranks]
-
-
-def best_round(rounds: Sequence[Row]) -> Row:
-    """The round with the lowest mean rank; the earliest on a tie, since the paper gives no rule."""
-    ranks = average_ranks(rounds)
-    return rounds[min(range(len(rounds)), key=lambda index: (ranks[index], rounds[index]["round"]))]
-
-
-def mean_score(row: Row) -> float:
-    """Mean of the verifiers' scores of a row (the paper's S(v)); missing scores are left out."""
-    values = [row[column] for column in score_columns(row) if row[column] is not None]
-    return sum(values) / len(values) if values else float("-inf")

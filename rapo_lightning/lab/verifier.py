@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from ..models.base import Embedder
+from ..models import ModelPool
 from ..verifiers import Judgement, View
 from .oracle import judge_bytes
 
@@ -28,7 +28,7 @@ class LabOracle:
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
 
-    def judge(self, views: Sequence[View], embedder: Embedder) -> list[Judgement]:
+    def judge(self, views: Sequence[View], models: ModelPool) -> list[Judgement]:
         """One judgement per video."""
         tasks = [(view.source_prompt, view.frames) for view in views]
         if not self.workers:

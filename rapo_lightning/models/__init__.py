@@ -1,17 +1,19 @@
-"""The models of the loop: one small class per kind, behind one small protocol each."""
+"""The models of the loop: one small class per kind, behind one small protocol each, and the pool that owns them."""
 
-from .base import Embedder, LanguageModel, VideoModel
+from .base import Embedder, LanguageModel, Model, VideoModel
 from .diffusers_video import DiffusersVideoModel
-from .residency import OnDemand, Residency
+from .pool import Lent, ModelPool
 from .sentence_embedder import SentenceEmbedder
-from .transformers_language import TransformersLanguageModel
+from .transformers_language import AdaptedLanguageModel, TransformersLanguageModel
 
 __all__ = [
+    "AdaptedLanguageModel",
     "DiffusersVideoModel",
     "Embedder",
     "LanguageModel",
-    "OnDemand",
-    "Residency",
+    "Lent",
+    "Model",
+    "ModelPool",
     "SentenceEmbedder",
     "TransformersLanguageModel",
     "VideoModel",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..prompting.chat import Messages, Sampling
 
 
-class Movable(Protocol):
+class Model(Protocol):
     """A model that loads once, on first use, and can be moved."""
 
     name: str
@@ -25,17 +25,19 @@ class Movable(Protocol):
         """Loads if needed and moves to `device`."""
 
 
-class VideoModel(Movable, Protocol):
+class VideoModel(Model, Protocol):
     """A text-to-video model."""
 
     fps: float
     """Frames per second of its videos."""
+    batch_size: int
+    """Videos per call of `generate`; a kill loses at most that many."""
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         """One video per prompt, RGB, `(frames, height, width, 3)`; a video depends on its prompt and seed alone."""
 
 
-class LanguageModel(Movable, Protocol):
+class LanguageModel(Model, Protocol):
     """A chat model."""
 
     def complete(
@@ -44,7 +46,7 @@ class LanguageModel(Movable, Protocol):
         """`count` answers per conversation; an answer depends on its conversation, seed and position alone."""
 
 
-class Embedder(Movable, Protocol):
+class Embedder(Model, Protocol):
     """A sentence embedder."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

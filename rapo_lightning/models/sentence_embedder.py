@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..checkpoints import locate
+from ..checkpoints import identity, loading, locate
 
 
 class SentenceEmbedder:
@@ -24,12 +25,23 @@ class SentenceEmbedder:
         self.name, self.batch_size = checkpoint, batch_size
         self._model: torch.nn.Module | None = None
 
-    def load(self) -> None:
-        """Loads the model, once."""
-        if self._model is None:
-            from sentence_transformers import SentenceTransformer
+    def identity(self) -> dict[str, Any]:
+        """What a vector depends on besides its text; ask after the checkpoint was fetched."""
+        return {"class": f"{type(self).__module__}.{type(self).__qualname__}", "checkpoint": identity(self.name)}
 
-            self._model = SentenceTransformer(str(locate(self.name)), device="cpu")
+    def load(self) -> None:
+        """Loads the model, once.
+
+        Raises:
+            UserError: If the checkpoint is not known.
+            RunError: If it cannot be loaded.
+        """
+        if self._model is None:
+            path = locate(self.name)
+            with loading("embedder", path):
+                from sentence_transformers import SentenceTransformer
+
+                self._model = SentenceTransformer(path, device="cpu", trust_remote_code=False)
 
     def to(self, device: torch.device) -> None:
         """Loads if needed and moves to `device`."""

@@ -1,18 +1,19 @@
-"""A chat model of transformers, with or without a LoRA adapter."""
+"""A chat model of transformers, and LoRA adapters that share its weights."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedTokenizerBase
 
-from ..checkpoints import locate
+from ..checkpoints import loading, locate
 from ..data.ids import derived_seed
 from ..prompting.chat import Messages, Sampling
+from .chat_template import encode_conversations
 from .sampling import processors
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -34,61 +35,99 @@ class TransformersLanguageModel:
             checkpoint: Name in the checkpoint manifest, folder, or hub id.
             dtype: Type of the weights; `auto` is bfloat16 on a GPU and float32 elsewhere.
             batch_size: Rows per generation; a row is one answer.
-            adapter: PEFT folder to put on top, empty for none.
+            adapter: PEFT folder that is merged into the weights, empty for none. Adapters that share one base are made
+                by `adapted`.
         """
         self.name, self.dtype, self.batch_size, self.adapter = checkpoint, dtype, batch_size, adapter
         self.model: Any = None
         self.tokenizer: Any = None
+        self._peft: Any = None
+        self._active = ""
 
     def load(self) -> None:
         """Loads tokenizer, model and adapter, once."""
         if self.model is not None:
             return
-        self.model, self.tokenizer = load_causal_model(self.name, self.dtype)
+        model, self.tokenizer = load_causal_model(self.name, self.dtype)
         if self.adapter:
-            from peft import PeftModel
-
-            self.model = PeftModel.from_pretrained(self.model, Path(self.adapter)).merge_and_unload()
-        self.model.eval()
+            model = _with_adapter(model, self.adapter, "merged").merge_and_unload()
+        self.model = model.eval()
 
     def to(self, device: torch.device) -> None:
         """Loads if needed and moves to `device`."""
         self.load()
         self.model.to(device)
 
+    def adapted(self, adapter: str, alone: bool = False) -> AdaptedLanguageModel:
+        """This model with an adapter on it; weights are shared.
+
+        Args:
+            adapter: PEFT folder.
+            alone: Whether nobody will ask the model without this adapter; it is merged then.
+        """
+        if alone:
+            self.adapter = adapter
+        return AdaptedLanguageModel(self, adapter)
+
+    def switch(self, adapter: str) -> None:
+        """Makes the next answers those of an adapter (a PEFT folder), or of the base alone (empty)."""
+        wanted = "" if adapter == self.adapter else adapter
+        if wanted == self._active:
+            return
+        self.load()
+        if wanted:
+            self._add(wanted)
+            self._peft.base_model.enable_adapter_layers()
+            self._peft.set_adapter(_adapter_key(wanted))
+        else:
+            self._peft.base_model.disable_adapter_layers()
+        self._active = wanted
+
+    def _add(self, adapter: str) -> None:
+        """Reads an adapter from disk, once."""
+        key = _adapter_key(adapter)
+        if self._peft is None:
+            self._peft = _with_adapter(self.model, adapter, key)
+        elif key not in self._peft.peft_config:
+            self._peft.load_adapter(locate(adapter), adapter_name=key, autocast_adapter_dtype=False)
+        self.model.eval()
+
     def complete(
         self, conversations: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, count: int = 1
     ) -> list[list[str]]:
-        """`count` answers per conversation; see `base.LanguageModel`."""
+        """`count` answers per conversation of the base alone; see `base.LanguageModel`."""
+        self.switch("")
+        return self.answer(conversations, seeds, sampling, count)
+
+    def answer(
+        self, conversations: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, count: int = 1
+    ) -> list[list[str]]:
+        """As `complete`, with whatever adapter was switched on."""
         self.load()
-        texts = self._render(conversations)
+        ids = encode_conversations(self.tokenizer, conversations, add_generation_prompt=True)
         # Conversations of like length share a batch: less padding, and the result does not depend on the grouping.
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        answers: list[list[str]] = [[] for _ in texts]
+        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+        answers: list[list[str]] = [[] for _ in ids]
         per_batch = max(1, self.batch_size // count)
         for begin in range(0, len(order), per_batch):
             chosen = order[begin : begin + per_batch]
-            found = self._generate([texts[i] for i in chosen], [seeds[i] for i in chosen], sampling, count)
+            found = self._generate([ids[i] for i in chosen], [seeds[i] for i in chosen], sampling, count)
             for index, group in zip(chosen, found, strict=True):
                 answers[index] = group
         return answers
 
-    def _render(self, conversations: Sequence[Messages]) -> list[str]:
-        return [
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            for messages in conversations
-        ]
-
     @torch.inference_mode()
-    def _generate(self, texts: list[str], seeds: list[int], sampling: Sampling, count: int) -> list[list[str]]:
+    def _generate(
+        self, conversations: list[list[int]], seeds: list[int], sampling: Sampling, count: int
+    ) -> list[list[str]]:
         device = self.model.device
-        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(device)
+        inputs = self.tokenizer.pad({"input_ids": conversations}, padding_side="left", return_tensors="pt").to(device)
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         row_seeds = [derived_seed(seed, number) for seed in seeds for number in range(count)]
         output = self.model.generate(
             input_ids=ids.repeat_interleave(count, 0),
             attention_mask=mask.repeat_interleave(count, 0),
-            past_key_values=self._prefill(ids, mask, count),
+            **{self._cache_name: self._prefill(ids, mask, count)},
             do_sample=False,
             max_new_tokens=sampling.max_new_tokens,
             logits_processor=processors(sampling, torch.tensor(row_seeds, device=device), ids.shape[1]),
@@ -98,19 +137,61 @@ class TransformersLanguageModel:
         cleaned = [text.strip() for text in decoded]
         return [cleaned[begin : begin + count] for begin in range(0, len(cleaned), count)]
 
+    @property
+    def _cache_name(self) -> str:
+        """What this release of transformers calls the keys and values of earlier tokens."""
+        return "cache" if "cache" in inspect.signature(type(self.model).forward).parameters else "past_key_values"
+
     def _prefill(self, ids: Tensor, mask: Tensor, count: int) -> DynamicCache:
         """Reads each conversation once and lets its `count` answers share it; the last token is left to `generate`."""
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        cache = self.model(
+        output = self.model(
             input_ids=ids[:, :-1],
             attention_mask=mask[:, :-1],
             position_ids=positions[:, :-1],
             use_cache=True,
             logits_to_keep=1,
-        ).past_key_values
+        )
+        cache: DynamicCache = output[self._cache_name]
         if count > 1:
             cache.batch_repeat_interleave(count)
         return cache
+
+
+class AdaptedLanguageModel:
+    """A language model with an adapter switched on; its weights are those of `base`."""
+
+    def __init__(self, base: TransformersLanguageModel, adapter: str) -> None:
+        """Takes the base and the adapter's PEFT folder; nothing is loaded."""
+        self.base, self.adapter, self.name = base, adapter, base.name
+
+    def load(self) -> None:
+        """Loads the base."""
+        self.base.load()
+
+    def to(self, device: torch.device) -> None:
+        """Moves the base."""
+        self.base.to(device)
+
+    def complete(
+        self, conversations: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, count: int = 1
+    ) -> list[list[str]]:
+        """`count` answers per conversation; see `base.LanguageModel`."""
+        self.base.switch(self.adapter)
+        return self.base.answer(conversations, seeds, sampling, count)
+
+
+def _adapter_key(folder: str) -> str:
+    """Name under which PEFT keeps an adapter; names of modules may hold no dots, paths do."""
+    return f"adapter_{derived_seed(locate(folder))}"
+
+
+def _with_adapter(model: Any, adapter: str, key: str) -> Any:
+    from peft import PeftModel
+
+    with loading("adapter", adapter):
+        # In the base's own type: adapters are stored in bfloat16 and would otherwise be kept in float32 beside it.
+        return PeftModel.from_pretrained(model, locate(adapter), adapter_name=key, autocast_adapter_dtype=False)
 
 
 def load_causal_model(
@@ -124,11 +205,13 @@ def load_causal_model(
     """
     path = locate(checkpoint)
     weights = _DTYPES.get(dtype, torch.bfloat16 if torch.cuda.is_available() else torch.float32)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=weights)
-    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+    with loading("language model", path):
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     # A checkpoint's own sampling defaults would only add warnings: decoding is greedy over perturbed scores.
     generation = model.generation_config
     generation.do_sample, generation.temperature, generation.top_p, generation.top_k = False, None, None, None
+    generation.repetition_penalty = None
     return model, tokenizer

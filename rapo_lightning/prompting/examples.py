@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from ..data.resources import find
 from ..errors import UserError
-from ..models.base import Embedder
+
+Encode = Callable[[list[str]], NDArray[np.float32]]
+"""Unit vectors of texts, `(texts, dimensions)`, as `Embedder.encode` gives them."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,13 @@ class ExamplePool:
         self.vocabulary = {word for example in examples for word in words(example.caption)}
         self._vectors: NDArray[np.float32] | None = None
 
-    def nearest(self, queries: list[str], count: int, embedder: Embedder) -> list[list[Example]]:
+    def nearest(self, queries: list[str], count: int, encode: Encode) -> list[list[Example]]:
         """For each query the `count` nearest examples, the nearest last, where a model looks most."""
         if not self.examples or not count:
             return [[] for _ in queries]
         if self._vectors is None:
-            self._vectors = embedder.encode([query_text(item.prompt, item.critique) for item in self.examples])
-        similarity = embedder.encode(queries) @ self._vectors.T
+            self._vectors = encode([query_text(item.prompt, item.critique) for item in self.examples])
+        similarity = encode(queries) @ self._vectors.T
         order = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
         return [[self.examples[index] for index in row[::-1]] for row in order]
 

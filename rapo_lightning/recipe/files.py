@@ -1,15 +1,19 @@
-"""Finds and reads recipe files."""
+"""Finds, reads and writes recipe files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from ..data.resources import shipped_recipes
 from ..errors import UserError
-from . import Recipe
+from .components import allow_packages
+from .schema import Recipe
 
 
 def recipe_path(name: str) -> Path:
@@ -27,38 +31,47 @@ def recipe_path(name: str) -> Path:
     raise UserError(f"A recipe is a YAML file or one of {', '.join(shipped)}. Got {name!r}, which is neither.")
 
 
-def with_overrides(path: Path, rest: list[str]) -> list[str]:
-    """Arguments for the parser: the recipe as text, with options such as `--video_model.init_args.fps 8` applied to it.
-
-    The parser knows the fields of the recipe but not the constructors behind its components, which are imported later.
-
-    Args:
-        path: The recipe.
-        rest: The other arguments of the command.
-
-    Raises:
-        UserError: If the recipe is no YAML mapping, or an option names a place that is not in it.
-    """
+def _read(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"A recipe must be YAML in UTF-8. Got {path}: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"A recipe must be a mapping of sections. Got {path}, which holds a {type(loaded).__name__}.")
+    return loaded
+
+
+def _place(recipe: dict[str, Any], key: str, value: Any, word: str) -> None:
+    """Sets a nested value of a recipe that was read."""
+    place: Any = recipe
+    *parents, last = key.split(".")
+    for name in parents:
+        place = place.setdefault(name, {}) if isinstance(place, dict) else None
+    if not isinstance(place, dict):
+        raise UserError(f"An option can set fields, not items of a list. Got `{word}`; edit the recipe instead.")
+    place[last] = value
+
+
+def recipe_arguments(name: str, rest: list[str]) -> list[str]:
+    """Arguments for the parser: the recipe as text, with options such as `--video_model.init_args.fps 8` applied to it.
+
+    The parser knows the fields of the recipe but not the constructors behind its components nor Lightning's Trainer, which
+    are imported later.
+
+    Args:
+        name: The recipe, a path or a shipped name.
+        rest: The other arguments of the command.
+
+    Raises:
+        UserError: If the recipe is no YAML mapping, or an option names a place that is not in it.
+    """
+    loaded = _read(recipe_path(name))
     kept: list[str] = []
-    words = iter(rest)
+    words: Iterator[str] = iter(rest)
     for word in words:
         key, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("--") and (".init_args." in key or key.startswith("trainer.")):
-            place = loaded
-            *parents, last = key.split(".")
-            for name in parents:
-                place = place.setdefault(name, {}) if isinstance(place, dict) else None
-            if not isinstance(place, dict):
-                raise UserError(
-                    f"An option can set fields, not items of a list. Got `{word}`; edit the recipe instead."
-                )
-            place[last] = yaml.safe_load(value if equals else next(words, ""))
+            _place(loaded, key, yaml.safe_load(value if equals else next(words, "")), word)
         else:
             kept.append(word)
     return ["--config", yaml.safe_dump(loaded, sort_keys=False), *kept]
@@ -70,9 +83,15 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         UserError: If it is not well-formed.
     """
+    allow_packages([])
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe, nested_key=None)
     try:
-        return Recipe(**dict(parser.instantiate_classes(parser.parse_path(path)).items()))
+        return Recipe(**dict(parser.instantiate(parser.parse_path(path)).items()))
     except (ArgumentError, TypeError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """A resolved recipe as YAML."""
+    return str(yaml.safe_dump(asdict(recipe), sort_keys=False, allow_unicode=True))

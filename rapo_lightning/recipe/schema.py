@@ -6,12 +6,10 @@ work's, or ours.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+import re
+from dataclasses import dataclass, field
+from typing import Literal
 
-from ..data.resources import fingerprint
 from .stages import Component, Stage1, Stage2, Stage3
 
 
@@ -31,6 +29,8 @@ class Evaluation:
     """Number of prompts, from the start of the file; 0 takes all."""
     seed: int = 1000
     """Seed of the videos, the same in every arm and other than the loop's."""
+    flow_seconds: float = 0.5
+    """Time between two frames of the optical flow that the metric sees (the authors' script)."""
 
 
 @dataclass
@@ -66,57 +66,17 @@ class Recipe:
     """The closed loop."""
     stage3: Stage3 = field(default_factory=Stage3)
     """Fine-tuning."""
-    trainer: dict[str, Any] = field(default_factory=dict)
+    # Bare: for `dict[str, Any]` jsonargparse would build the callbacks itself, before anything about them is checked.
+    trainer: dict = field(default_factory=dict)
     """Anything that `lightning.Trainer` takes, for all stages: `devices`, `precision` (of stage 3), `max_time`, `profiler`,
     `logger` and `callbacks` by `class_path`, ..."""
     evaluation: Evaluation = field(default_factory=Evaluation)
     """Evaluation."""
 
-    def row_hash(self) -> str:
-        """Hash of everything that can change a trajectory row, and of nothing else (16 hex digits).
-
-        Batch sizes, devices and whether videos are saved do not change a row; stage 1 does where the loop starts from it.
-        """
-        stage2 = asdict(self.stage2)
-        for name in ("batch_size", "save_videos", "start"):
-            del stage2[name]
-        models = [self.video_model, self.language_model, self.vision_language_model, self.embedder]
-        parts = [strip_layout([named(model) for model in models]), strip_layout(stage2), self.seed]
-        if self.stage2.start == "stage1":
-            parts.append(self.align_hash())
-        return digest(parts)
-
-    def align_hash(self) -> str:
-        """Hash of everything that can change a row of stage 1 (16 hex digits).
-
-        The contents of graph, rewriter and discriminator are part of it.
-        """
-        stage1 = asdict(self.stage1)
-        for name in ("batch_size", "extractor", "degrader", "captions", "degradations", "rewriter", "discriminator"):
-            del stage1[name]
-        files = [fingerprint(path) for path in (self.graph, self.stage1.rewriter, self.stage1.discriminator)]
-        models = [named(self.language_model), named(self.embedder)]
-        return digest([strip_layout(models), strip_layout(stage1), files, self.seed])
-
-
-def named(model: Component) -> dict[str, Any]:
-    """A component's class and arguments; having no arguments and an empty dict of them are the same."""
-    return {"class_path": model.get("class_path", ""), "init_args": model.get("init_args", {})}
-
-
-def digest(parts: list[Any]) -> str:
-    """Hash of nested settings (16 hex digits)."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-LAYOUT_ARGUMENTS = ("batch_size", "device", "workers")
-"""Constructor arguments that say how fast something is computed, not what."""
-
-
-def strip_layout(value: Any) -> Any:
-    """A copy of nested settings without `LAYOUT_ARGUMENTS`."""
-    if isinstance(value, dict):
-        return {key: strip_layout(item) for key, item in value.items() if key not in LAYOUT_ARGUMENTS}
-    if isinstance(value, list):
-        return [strip_layout(item) for item in value]
-    return value
+    def __post_init__(self) -> None:
+        """Checks the name: it becomes a folder."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ValueError(
+                "`name` must be a plain folder name of letters, digits, '.', '_' and '-', which does not begin with a dot. "
+                f"Got {self.name!r}; use `--out` to put the run elsewhere."
+            )

@@ -38,7 +38,7 @@ class Stage1:
     """How the language model merges a modifier into the prompt (ours: greedy)."""
     rewriter: str = ""
     """Folder of the fine-tuned rewriter (sentence refactoring); empty leaves that branch out."""
-    carry_over: bool = True
+    carry_over: bool = False
     """Whether the request is put at the caption's end where it has words that the rewriter was never trained on and that
     the caption lacks (ours): what it does not know it can only guess."""
     examples: str = ""
@@ -92,9 +92,10 @@ class Stage2:
     """What scores a video; each gives one `score_<name>` column (the paper does not name its verifiers)."""
     candidates: int = 4
     """Rewrites sampled per prompt and round, of which one is generated (ours)."""
-    style_weight: float = 1.0
+    style_weight: float = 0.0
     """Weight of the share of a candidate's words that the example captions use, beside its similarity to the request
-    and the critique, when one candidate is chosen (ours); 0 looks at similarity alone."""
+    and the critique, when one candidate is chosen (ours). 0 looks at similarity alone: only where the examples cover the
+    whole vocabulary of the captions, as in the lab, does it not prefer their words to the user's."""
     examples: str = ""
     """CSV with the columns `prompt`, `critique`, `caption`: rewrites shown to the language model (ours); empty shows
     none."""
@@ -136,7 +137,8 @@ class Pairs:
     margin: float = 0.0
     """The winner's mean score must exceed round 0's by more than this (ours; the paper states no filter)."""
     floors: dict[str, float] = field(default_factory=dict)
-    """Least score of the winner, by verifier (Prompt-A-Video's floors per metric; the paper states none)."""
+    """Least score of the winner, by verifier (Prompt-A-Video's floors per metric; the paper states none); a score that is
+    missing is below its floor."""
     max_words: int = 120
     """Longest completion in words (Prompt-A-Video drops over 130, PhyT2V over 120)."""
     validation_share: float = 0.1
@@ -166,10 +168,18 @@ class Lora:
     )
     """Adapted layers (Open-Sora-Plan's refiner)."""
 
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if min(self.r, self.alpha) < 1 or not 0 <= self.dropout < 1 or not self.target_modules:
+            raise ValueError(
+                "`stage3.lora` needs r and alpha >= 1, 0 <= dropout < 1 and at least one of target_modules. Got "
+                f"r={self.r}, alpha={self.alpha}, dropout={self.dropout}, target_modules={self.target_modules}."
+            )
+
 
 @dataclass
 class Optimizer:
-    """AdamW with warm-up and cosine decay."""
+    """AdamW with linear warm-up and cosine decay to zero."""
 
     lr: float = 1.5e-4
     """Peak learning rate (Open-Sora-Plan's refiner)."""
@@ -180,7 +190,18 @@ class Optimizer:
     batch_size: int = 32
     """Pairs per optimizer step, over all devices (paper)."""
     micro_batch_size: int = 8
-    """Pairs per forward pass and device (ours)."""
+    """Pairs per forward pass and device (ours); what a step learns does not depend on it, since the loss is a mean over
+    the tokens of all its pairs."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        sizes = min(self.batch_size, self.micro_batch_size)
+        if sizes < 1 or self.batch_size % self.micro_batch_size or not self.lr > 0 or not 0 <= self.warmup_share <= 1:
+            raise ValueError(
+                "`stage3.optimizer` needs lr > 0, warmup_share in 0..1 and a batch_size >= 1 that micro_batch_size divides. "
+                f"Got lr={self.lr}, warmup_share={self.warmup_share}, batch_size={self.batch_size}, "
+                f"micro_batch_size={self.micro_batch_size}."
+            )
 
 
 @dataclass
@@ -194,7 +215,8 @@ class Stage3:
     max_length: int = 512
     """Longest pair in tokens (ours); longer ones are dropped and counted."""
     system: str = ""
-    """System message of the refiner; empty takes the shipped template `stage3/templates/system.txt`."""
+    """System message of the refiner; empty takes the shipped template `stage3/templates/system.txt`. The refiner's folder
+    holds the text itself."""
     sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
     """How the trained refiner answers (ours: greedy)."""
     pairs: Pairs = field(default_factory=Pairs)
@@ -206,9 +228,7 @@ class Stage3:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        if self.epochs < 1 or self.optimizer.batch_size % self.optimizer.micro_batch_size:
+        if min(self.epochs, self.max_length) < 1:
             raise ValueError(
-                "`stage3` needs epochs >= 1 and an optimizer.batch_size that micro_batch_size divides. Got epochs="
-                f"{self.epochs}, batch_size={self.optimizer.batch_size}, "
-                f"micro_batch_size={self.optimizer.micro_batch_size}."
+                f"`stage3` needs epochs and max_length >= 1. Got epochs={self.epochs}, max_length={self.max_length}."
             )

@@ -1,67 +1,107 @@
-"""Writes `report/index.html`: per prompt and round the video, the prompt, the scores and the critique."""
+"""Writes `report/index.html`: per prompt and round the video, the prompt, the scores and the critique.
+
+A run folder may come from somebody else. Whatever it says is escaped or formatted as a number, the page may load nothing but
+videos of the run, and nothing is written outside the run folder.
+"""
 
 from __future__ import annotations
 
-import json
-import os
+import math
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from string import Template
-from typing import Any
+from urllib.parse import quote, urlsplit
 
-from ..data.trajectory import Row, average_ranks, best_round, by_prompt, read_rows, score_columns
-from ..errors import UserError
+from ..data.ranking import average_ranks, best_round, known_score
+from ..data.trajectory import Row, by_prompt, read_rows, score_columns
+from ..errors import RunError, UserError
+from ..running.folder import write_text
+from .results import results_table
+
+_TEXTS = ("source_prompt", "prompt", "recipe_hash", "prompt_id")
+_NOTES = ("phys_law", "video", "critique", "physics")
+
+
+def _check(row: Row, folder: Path) -> None:
+    """Refuses a row that has not the columns and types that `collect` writes."""
+    wrong = [name for name in _TEXTS if not isinstance(row.get(name), str)]
+    wrong += [name for name in _NOTES if not isinstance(row.get(name) or "", str)]
+    wrong += [name for name in score_columns(row) if not isinstance(row[name], float | int | None)]
+    wrong += [] if isinstance(row.get("round"), int) else ["round"]
+    if wrong:
+        raise RunError(
+            f"The trajectories in {folder} must be what `collect` writes. Got {row.get(wrong[0])!r} for `{wrong[0]}`; move the "
+            "part with it away and run `collect` again."
+        )
+
+
+def _own_scores(rounds: Sequence[Row]) -> list[Row]:
+    """The rounds of a prompt without the scores that none of them has: columns of other recipes' verifiers."""
+    columns = dict.fromkeys(column for row in rounds for column in score_columns(row))
+    own = [column for column in columns if any(row.get(column) is not None for row in rounds)]
+    return [
+        {name: value for name, value in row.items() if name not in columns} | {name: row.get(name) for name in own}
+        for row in rounds
+    ]
+
+
+def _video(name: str) -> str:
+    """The player of a video, whose path must stay within the run folder."""
+    if not name:
+        return '<div class="empty">no video kept</div>'
+    path, address = PurePosixPath(name), urlsplit(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or address.scheme or address.netloc:
+        return '<div class="empty">the video lies outside the run folder</div>'
+    return f'<video src="../{quote(name)}" controls loop muted autoplay playsinline preload="metadata"></video>'
 
 
 def _scores(row: Row, rank: float) -> str:
-    cells = [f"<dt>mean rank</dt><dd>{rank:.2f}</dd>"]
-    for column in score_columns(row):
-        value = "missing" if row[column] is None else f"{row[column]:.3f}"
-        cells.append(f"<dt>{escape(column.removeprefix('score_').replace('_', ' '))}</dt><dd>{value}</dd>")
-    return f"<dl>{''.join(cells)}</dl>"
+    columns = score_columns(row)
+    cells = [("mean rank", f"{rank:.2f}")] if columns else []
+    for column in columns:
+        label = column.removeprefix("score_").replace("_", " ")
+        score = known_score(row, column)
+        cells.append((escape(label), f"{score:.3f}" if score > -math.inf else "missing"))
+    return f"<dl>{''.join(f'<dt>{label}</dt><dd>{value}</dd>' for label, value in cells)}</dl>"
 
 
-def _note(label: str, text: str) -> str:
+def _note(label: str, text: str | None) -> str:
     return f'<p class="note"><b>{label}</b> {escape(text)}</p>' if text else ""
 
 
-def _round(row: Row, rank: float, is_best: bool, base: str) -> str:
-    video = '<div class="empty">no video kept</div>'
-    if row["video"]:
-        source = escape(f"{base}/{row['video']}", quote=True)
-        video = f'<video src="{source}" controls loop muted autoplay playsinline preload="metadata"></video>'
+def _round(row: Row, rank: float, is_best: bool) -> str:
     mark = '<span class="best">best</span>' if is_best else ""
     return (
-        f"<article{' class=winner' if is_best else ''}><h3>round {row['round']} {mark}</h3>{video}"
+        f"<article{' class=winner' if is_best else ''}><h3>round {row['round']:d} {mark}</h3>{_video(row['video'] or '')}"
         f'<p class="prompt">{escape(row["prompt"])}</p>{_scores(row, rank)}'
         f"{_note('critique', row['critique'])}{_note('physics', row['physics'])}</article>"
     )
 
 
-def _trajectory(rounds: Sequence[Row], base: str) -> str:
-    winner = best_round(rounds)["round"]
-    ranks = average_ranks(rounds)
-    cards = "".join(_round(row, rank, row["round"] == winner, base) for row, rank in zip(rounds, ranks, strict=True))
-    first = rounds[0]
+def _trajectory(rounds: Sequence[Row]) -> str:
+    rounds = _own_scores(rounds)
+    winner, ranks, first = best_round(rounds)["round"], average_ranks(rounds), rounds[0]
+    cards = "".join(_round(row, rank, row["round"] == winner) for row, rank in zip(rounds, ranks, strict=True))
     law = f'<p class="law">{escape(first["phys_law"])}</p>' if first["phys_law"] else ""
     return f'<section><h2>{escape(first["source_prompt"])}</h2>{law}<div class="rounds">{cards}</div></section>'
 
 
-def _results(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    closure = results["gap_closure"]
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{arm['mean']:.3f}</td><td>{arm['ci95'][0]:.3f} to {arm['ci95'][1]:.3f}</td>"
-        f"<td>{format(closure[name], '.2f') if name in closure else ''}</td><td>{arm['videos_per_prompt']}</td>"
-        f"<td>{arm['n']}</td></tr>"
-        for name, arm in results["arms"].items()
-    )
-    head = "<tr><th>arm</th><th>mean</th><th>95 % interval</th><th>gap closure</th><th>videos</th><th>prompts</th></tr>"
-    return f"<section><h2>Evaluation: {escape(results['metric'])}</h2><table>{head}{rows}</table></section>"
+def _groups(run: Path) -> list[list[Row]]:
+    """The rounds of each prompt; rounds of different recipes are no trajectory."""
+    folder = run / "trajectories"
+    try:
+        rows = read_rows(folder)
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"The trajectories in {folder} must be what `collect` writes. Got rows without usable {error}; move the part with "
+            "them away and run `collect` again."
+        ) from error
+    for row in rows:
+        _check(row, folder)
+    hashes = dict.fromkeys(row["recipe_hash"] for row in rows)
+    return [g for name in hashes for g in by_prompt(r for r in rows if r["recipe_hash"] == name).values()]
 
 
 def write_report(run: Path, limit: int = 200) -> Path:
@@ -75,25 +115,25 @@ def write_report(run: Path, limit: int = 200) -> Path:
         The page.
 
     Raises:
-        UserError: If the run has no trajectories.
+        UserError: If `limit` is below 1, the run has no trajectories, or its `report` is a link to elsewhere.
+        RunError: If a file of the run is damaged, or the page cannot be written.
     """
-    rows = read_rows(run / "trajectories")
-    # A folder may hold the rows of several recipes; rounds of different recipes are no trajectory.
-    hashes = dict.fromkeys(row["recipe_hash"] for row in rows)
-    groups = [g for name in hashes for g in by_prompt(r for r in rows if r["recipe_hash"] == name).values()]
+    if limit < 1:
+        raise UserError(f"A gallery shows at least one prompt. Got {limit} for `limit`; give 1 or more.")
+    groups = _groups(run)
     if not groups:
         raise UserError(f"`report` needs a run folder with trajectories. Got {str(run)!r}; run `collect` first.")
     target = run / "report" / "index.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.parent.is_symlink():
+        raise UserError(
+            f"The gallery is written into the run folder. Got {target.parent}, which is a link to elsewhere; remove it."
+        )
     shown = groups[:limit]
-    sections = "".join(_trajectory(rounds, "..") for rounds in shown)
     page = Template((files(__package__) / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(run.resolve().name),
-        summary=f"{len(groups)} prompts, {len(rows)} videos; {len(shown)} prompts shown.",
-        results=_results(run / "results.json"),
-        sections=sections,
+        summary=f"{len(groups)} prompts, {sum(map(len, groups))} videos; {len(shown)} prompts shown.",
+        results=results_table(run / "results.json"),
+        sections="".join(map(_trajectory, shown)),
     )
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, target)
+    write_text(target, page)
     return target

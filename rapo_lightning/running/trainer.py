@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def _parse(options: Mapping[str, Any]) -> dict[str, Any]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(lightning.Trainer, None)
     try:
-        parsed = parser.instantiate(parser.parse_object(dict(options)))
+        # A copy: the parser puts the callbacks it builds into the very list that it was given.
+        parsed = parser.instantiate(parser.parse_object(deepcopy(dict(options))))
     except (ArgumentError, TypeError, ValueError, KeyError) as error:
         raise UserError(f"`trainer` does not fit lightning.Trainer: {' '.join(str(error).split())[:600]}") from error
     return {name: value for name, value in parsed.items() if name in options}

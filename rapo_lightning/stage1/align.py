@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -14,11 +16,13 @@ from ..data.prompts import Prompt
 from ..data.resources import find
 from ..data.store import Row
 from ..errors import UserError
-from ..models import Embedder, LanguageModel, Residency
+from ..models import ModelPool
+from ..models.refiner import Refiner
 from ..prompting.examples import ExamplePool, read_examples
 from ..recipe import Recipe
 from ..recipe.components import build
-from ..stage3.refiner import Refiner
+from ..recipe.identity import align_hash
+from ..running.pool import open_refiner
 from .branches import carry_over, instruct, unknown_words
 from .discriminator import (
     BRANCH_COLUMNS,
@@ -35,19 +39,17 @@ from .search import DeviceSearch
 
 
 @dataclass
-class AlignModels:
-    """Everything stage 1 needs, built from a recipe; no weights are loaded yet."""
+class AlignParts:
+    """Everything that stage 1 needs beside the pool's models, built from a recipe; no weights are loaded yet."""
 
     graph: RelationGraph
-    embedder: Embedder
-    language: LanguageModel
     rewriter: Refiner | None
     discriminator: Discriminator | None
     examples: ExamplePool
     groups: tuple[Group, ...]
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe) -> AlignModels:
+    def from_recipe(cls, recipe: Recipe, models: ModelPool) -> AlignParts:
         """Opens and builds all parts.
 
         Raises:
@@ -60,19 +62,9 @@ class AlignModels:
             graph.check_encoder(embedder, graph.dimensions)
         except GraphError as error:
             raise UserError(str(error)) from error
-        arguments = recipe.language_model.get("init_args", {})
-        rewriter = (
-            Refiner.from_pretrained(
-                stage1.rewriter, str(arguments.get("checkpoint", "")), arguments.get("batch_size", 16)
-            )
-            if stage1.rewriter
-            else None
-        )
         return cls(
             graph,
-            embedder,
-            build(recipe.language_model, "language_model"),
-            rewriter,
+            open_refiner(stage1.rewriter, recipe, models, own_base=True) if stage1.rewriter else None,
             load_discriminator(stage1.discriminator, embedder.name) if stage1.discriminator else None,
             ExamplePool(read_examples(stage1.examples, "stage1.examples") if stage1.examples else []),
             read_groups(stage1.exclusive),
@@ -85,14 +77,11 @@ def open_graph(folder: str) -> RelationGraph:
     Raises:
         UserError: If it is not given, not there or not whole.
     """
-    path = find(folder) if folder else None
-    if path is None:
-        raise UserError(
-            f"Stage 1 needs a relation graph, `--graph DIR`. Got {folder!r}, which is no folder; build one with "
-            "`rapo-lightning graph build`."
-        )
+    if not folder:
+        raise UserError("Stage 1 needs a relation graph, `--graph DIR`. Got none; build one with `graph build`.")
     try:
-        return load_graph(path)
+        # A folder that is not there may be one that a killed writer has moved away; loading takes it back.
+        return load_graph(find(folder) or Path(folder))
     except GraphError as error:
         raise UserError(str(error)) from error
 
@@ -100,11 +89,15 @@ def open_graph(folder: str) -> RelationGraph:
 class Aligner:
     """Runs stage 1; keeps nothing between batches but the models."""
 
-    def __init__(self, recipe: Recipe, models: AlignModels, residency: Residency) -> None:
+    def __init__(self, recipe: Recipe, models: ModelPool, parts: AlignParts) -> None:
         """Takes what a batch needs."""
-        self.recipe, self.models, self.residency = recipe, models, residency
-        self.recipe_hash = recipe.align_hash()
-        self.search = DeviceSearch(residency.device)
+        self.recipe, self.models, self.parts = recipe, models, parts
+        self.recipe_hash = align_hash(recipe)
+
+    @cached_property
+    def search(self) -> DeviceSearch:
+        """The search for places, where the pool's models work."""
+        return DeviceSearch(self.models.device)
 
     def run(self, prompts: Sequence[Prompt]) -> list[Row]:
         """Aligns a batch of prompts.
@@ -117,20 +110,20 @@ class Aligner:
         """
         stage1, begin = self.recipe.stage1, time.monotonic()
         texts = [prompt.text for prompt in prompts]
-        vectors = self.residency.use(self.models.embedder).encode(texts)
+        vectors = self.models.embedder.encode(texts)
         settings = RetrievalSettings(stage1.place_num, stage1.verb_num, stage1.topk_num)
         try:
-            found = retrieve(self.models.graph, vectors, settings, self.search)
+            found = retrieve(self.parts.graph, vectors, settings, self.search)
         except GraphError as error:
             raise UserError(str(error)) from error
         rows = [self._row(prompt, items) for prompt, items in zip(prompts, found, strict=True)]
         retrieved = time.monotonic()
         chosen = [self._modifiers(row, items) for row, items in zip(rows, found, strict=True)]
         if any(chosen):
-            steps = merge(texts, chosen, self.residency.use(self.models.language), stage1.merge)
+            steps = merge(texts, chosen, self.models.language, stage1.merge)
             for row, merges in zip(rows, steps, strict=True):
-                row["merges"] = merges
-                row["augmented"] = merges[-1] if merges else row["source_prompt"]
+                row["merges"], row["merge_kinds"] = [step.text for step in merges], [step.kind for step in merges]
+                row["augmented"] = merges[-1].text if merges else row["source_prompt"]
         merged = time.monotonic()
         self._rewrite(rows)
         self._choose(rows, vectors)
@@ -149,11 +142,12 @@ class Aligner:
             "reference": prompt.reference,
             "places": [{"phrase": item.phrase, "score": item.score, "count": item.count} for item in places],
             "merges": [],
+            "merge_kinds": [],
             "augmented": prompt.text,
             **{f"score_{branch}": None for branch in BRANCHES},
             "graph": self.recipe.graph,
-            "embedder": self.models.embedder.name,
-            "language_model": self.models.language.name,
+            "embedder": self.models.names["embedder"],
+            "language_model": self.models.names["language_model"],
             "rewriter": self.recipe.stage1.rewriter,
             "discriminator": self.recipe.stage1.discriminator,
             "recipe_hash": self.recipe_hash,
@@ -161,7 +155,7 @@ class Aligner:
 
     def _modifiers(self, row: Row, found: Sequence[Found]) -> list[str]:
         """Notes the outcome of each phrase; returns those to merge, the nearest first."""
-        outcomes = select(found, row["source_prompt"], self.recipe.stage1.threshold, self.models.groups)
+        outcomes = select(found, row["source_prompt"], self.recipe.stage1.threshold, self.parts.groups)
         row["modifiers"] = [
             {"kind": item.kind, "phrase": item.phrase, "score": item.score, "count": item.count, "outcome": outcome}
             for item, outcome in zip(found, outcomes, strict=True)
@@ -171,14 +165,12 @@ class Aligner:
 
     def _rewrite(self, rows: Sequence[Row]) -> None:
         augmented, requests = [row["augmented"] for row in rows], [row["source_prompt"] for row in rows]
-        rewriter, models = self.models.rewriter, self.models
+        rewriter, models = self.parts.rewriter, self.models
         captions = [""] * len(rows)
         vocabulary: frozenset[str] = frozenset()
         if rewriter is not None:
-            self.residency.use(rewriter.model)
             captions, vocabulary = rewriter.answers(augmented), rewriter.vocabulary
-        embedder, language = self.residency.use(models.embedder), self.residency.use(models.language)
-        answers = instruct(requests, augmented, self.recipe.stage1, language, embedder, models.examples)
+        answers = instruct(requests, augmented, self.recipe.stage1, models, self.parts.examples)
         for row, caption, answer in zip(rows, captions, answers, strict=True):
             keep = caption and self.recipe.stage1.carry_over
             row["carried"] = unknown_words(row["source_prompt"], caption, vocabulary) if keep else []
@@ -187,15 +179,14 @@ class Aligner:
 
     def _choose(self, rows: Sequence[Row], vectors: np.ndarray) -> None:
         """Chooses per prompt among the branches that are there, faithful enough, and the original."""
-        embedder = self.residency.use(self.models.embedder)
         candidates = []
         for number, row in enumerate(rows):
             candidates += [(number, branch, row[column]) for branch, column in BRANCH_COLUMNS.items() if row[column]]
-        encoded = embedder.encode([text for _, _, text in candidates])
+        encoded = self.models.embedder.encode([text for _, _, text in candidates])
         requests = vectors[[number for number, _, _ in candidates]]
         cosines = (requests * encoded).sum(axis=1)
         plain = [plain_features(rows[number]["source_prompt"], text, branch) for number, branch, text in candidates]
-        model = self.models.discriminator
+        model = self.parts.discriminator
         scores = model.predict(features(requests, encoded, plain)) if model is not None else None
         margin = model.shape.error if model is not None else 0.0
         faithful: list[dict[str, float]] = [{} for _ in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..data.ids import derived_seed
-from ..models.base import Embedder, LanguageModel
+from ..models import ModelPool
 from ..prompting.examples import ExamplePool
 from ..prompting.templates import template
 from ..prompting.text import content_words, one_line, shorten, words
@@ -38,24 +38,22 @@ def carry_over(caption: str, request: str) -> str:
 
 
 def instruct(
-    requests: Sequence[str], augmented: Sequence[str], stage1: Stage1, model: LanguageModel, embedder: Embedder,
-    pool: ExamplePool,
-) -> list[str]:  # fmt: skip
+    requests: Sequence[str], augmented: Sequence[str], stage1: Stage1, models: ModelPool, pool: ExamplePool
+) -> list[str]:
     """Rewrites by instruction, without fine-tuning.
 
     Args:
         requests: The users' prompts, by which examples are found and seeds derived.
         augmented: The augmented prompts.
         stage1: Settings.
-        model: The frozen language model.
-        embedder: Finds examples.
+        models: Lends the frozen language model, and the embedder that finds examples.
         pool: Example rewrites.
 
     Returns:
         One prompt each, at most `stage1.instruct_words` long; empty where the model gave nothing.
     """
     system = template("stage1", "instruct_system").format(limit=stage1.instruct_words)
-    shown = pool.nearest(list(requests), stage1.examples_per_prompt, embedder)
+    shown = pool.nearest(list(requests), stage1.examples_per_prompt, lambda texts: models.embedder.encode(texts))
     conversations = []
     for text, examples in zip(augmented, shown, strict=True):
         messages = [{"role": "system", "content": system}]
@@ -64,5 +62,5 @@ def instruct(
             messages.append({"role": "assistant", "content": example.caption})
         conversations.append([*messages, {"role": "user", "content": text}])
     seeds = [derived_seed("instruct", request) for request in requests]
-    answers = model.complete(conversations, seeds, stage1.instruct)
+    answers = models.language.complete(conversations, seeds, stage1.instruct)
     return [shorten(one_line(answer), stage1.instruct_words) for (answer,) in answers]

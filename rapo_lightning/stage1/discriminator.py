@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -138,7 +139,7 @@ def load_discriminator(folder: str, embedder: str) -> Discriminator:
         embedder: Name of the recipe's embedder.
 
     Raises:
-        UserError: If the folder is none, or it was trained on another embedder's vectors.
+        UserError: If the folder is none, a file in it is damaged, or it was trained on another embedder's vectors.
     """
     path = find(folder)
     if path is None or not (path / CONFIG).is_file() or not (path / WEIGHTS).is_file():
@@ -146,12 +147,17 @@ def load_discriminator(folder: str, embedder: str) -> Discriminator:
             f"`stage1.discriminator` must name a folder with {CONFIG} and {WEIGHTS}. Got {folder!r}; train one with "
             "`rapo-lightning discriminator`, or leave it empty."
         )
-    shape = Shape(**yaml.safe_load((path / CONFIG).read_text(encoding="utf-8")))
+    try:
+        shape = Shape(**yaml.safe_load((path / CONFIG).read_text(encoding="utf-8")))
+        model = Discriminator(shape)
+        model.load_state_dict(load_file(path / WEIGHTS))
+    except (TypeError, ValueError, RuntimeError, yaml.YAMLError, SafetensorError) as error:
+        raise UserError(
+            f"The discriminator in {path} cannot be read. Got {' '.join(str(error).split())[:300]!r}; copy or train it anew."
+        ) from error
     if shape.embedder != embedder:
         raise UserError(
             f"The discriminator in {path} was trained on vectors of {shape.embedder!r}. Got the embedder {embedder!r}; "
             "use that embedder or train it anew."
         )
-    model = Discriminator(shape)
-    model.load_state_dict(load_file(path / WEIGHTS))
     return model

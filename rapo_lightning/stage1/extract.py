@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
-from relation_graph import GraphRow
+from tqdm import tqdm
 
+from relation_graph import COLUMNS, GraphRow
+
+from ..console import say
+from ..data.csv_log import CsvLog
 from ..data.ids import derived_seed
+from ..errors import UserError
 from ..models.base import LanguageModel
 from ..prompting.chat import Messages, Sampling
 from ..prompting.templates import table, template
+from ..running.interruption import INTERRUPTION
+
+_AT_ONCE = 256
+"""Captions between two writes."""
 
 
 class Extractor(Protocol):
@@ -67,3 +77,45 @@ def parse_answer(caption: str, answer: str) -> GraphRow | None:
         phrases = value if isinstance(value, list) else [value]
         cells.append(tuple(" ".join(item.split()) for item in phrases if isinstance(item, str) and item.strip()))
     return GraphRow(caption, cells[0], cells[1], cells[2]) if cells[2] else None
+
+
+def open_log(target: Path, captions: Sequence[str]) -> CsvLog:
+    """The CSV of a graph's rows, to be begun or continued.
+
+    Args:
+        target: The CSV.
+        captions: The captions that it must have.
+
+    Raises:
+        UserError: If it holds other captions.
+    """
+    log = CsvLog(target, COLUMNS)
+    for number, row in enumerate(log.rows(), start=1):
+        if number > len(captions) or row[0] != captions[number - 1]:
+            raise UserError(
+                f"{target} is to be continued and must have the same captions in the same order. Got {row[0][:60]!r} in "
+                f"row {number}, which is another one; choose another `--out`."
+            )
+    return log
+
+
+def extract_captions(captions: Sequence[str], extractor: Extractor, language: LanguageModel, log: CsvLog) -> int:
+    """Appends one row per caption that the CSV does not have yet.
+
+    Returns:
+        How many of those read now have no place.
+    """
+    begun, empty = sum(1 for _ in log.rows()), 0
+    if begun:
+        say(f"{begun} captions already read into {log.path}")
+    for begin in tqdm(range(begun, len(captions), _AT_ONCE), desc="extract", unit="batch", delay=5):
+        INTERRUPTION.check()
+        part = captions[begin : begin + _AT_ONCE]
+        rows = extractor.extract(part, language)
+        empty += rows.count(None)
+        log.append([_cells(caption, row) for caption, row in zip(part, rows, strict=True)])
+    return empty
+
+
+def _cells(caption: str, row: GraphRow | None) -> list[object]:
+    return [caption, *([list(row.verb_objects), list(row.scenarios), list(row.places)] if row else [[], [], []])]

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from ..data.ids import derived_seed
 from ..models.base import LanguageModel
 from ..prompting.chat import Messages, Sampling
 from ..prompting.templates import table, template
-from ..prompting.text import content_words, one_line
+from ..prompting.text import one_line, stem, telling_stems, words
 
 _SPARE_WORDS = 8
 """How much longer than prompt and modifier together a merge may be; a longer answer has added things of its own."""
+
+
+class Step(NamedTuple):
+    """One merge.
+
+    Attributes:
+        text: The prompt with the modifier in it.
+        kind: Whether it is the model's merge, or the join that took its place.
+    """
+
+    text: str
+    kind: Literal["model", "join"]
 
 
 def join(prompt: str, modifier: str) -> str:
@@ -20,10 +33,13 @@ def join(prompt: str, modifier: str) -> str:
 
 
 def keeps_both(answer: str, prompt: str, modifier: str) -> bool:
-    """Whether a merge kept every content word of the prompt, half of the modifier's, and added little."""
-    found, detail = set(content_words(answer)), set(content_words(modifier))
+    """Whether a merge kept every telling word of the prompt, half of the modifier's, and added little.
+
+    Words may be inflected otherwise: "a man sits" is kept in "a man sitting on a bench".
+    """
+    found, detail = set(map(stem, words(answer))), telling_stems(modifier)
     return (
-        set(content_words(prompt)) <= found
+        telling_stems(prompt) <= found
         and 2 * len(detail & found) >= len(detail)
         and len(answer.split()) <= len(prompt.split()) + len(modifier.split()) + _SPARE_WORDS
     )
@@ -45,7 +61,7 @@ def merge_messages(prompt: str, modifier: str) -> Messages:
 
 def merge(
     prompts: Sequence[str], modifiers: Sequence[Sequence[str]], model: LanguageModel, sampling: Sampling
-) -> list[list[str]]:
+) -> list[list[Step]]:
     """Merges modifiers into prompts, step i of all prompts together.
 
     A merge that loses words of the prompt, which small models are prone to, is replaced by `join`.
@@ -57,9 +73,9 @@ def merge(
         sampling: How it answers.
 
     Returns:
-        For each prompt its texts, one per step; the last is the augmented prompt.
+        For each prompt its steps; the last one's text is the augmented prompt.
     """
-    steps: list[list[str]] = [[] for _ in prompts]
+    steps: list[list[Step]] = [[] for _ in prompts]
     current = list(prompts)
     for step in range(max((len(items) for items in modifiers), default=0)):
         due = [index for index, items in enumerate(modifiers) if len(items) > step]
@@ -67,6 +83,7 @@ def merge(
         seeds = [derived_seed("merge", prompts[index], step) for index in due]
         for index, (answer,) in zip(due, model.complete(conversations, seeds, sampling), strict=True):
             detail, text = modifiers[index][step], one_line(answer)
-            current[index] = text if keeps_both(text, current[index], detail) else join(current[index], detail)
-            steps[index].append(current[index])
+            kept = keeps_both(text, current[index], detail)
+            steps[index].append(Step(text, "model") if kept else Step(join(current[index], detail), "join"))
+            current[index] = steps[index][-1].text
     return steps

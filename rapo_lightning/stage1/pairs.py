@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Protocol
+
+from tqdm import tqdm
 
 from relation_graph import RelationGraph, RetrievalSettings, retrieve
 
+from ..console import say
+from ..data.csv_log import CsvLog
 from ..data.ids import derived_seed
 from ..models.base import Embedder, LanguageModel
 from ..prompting.chat import Sampling
 from ..prompting.templates import template
 from ..prompting.text import one_line
-from ..recipe import Stage1
+from ..recipe import Recipe, Stage1
+from ..recipe.identity import component_identity, digest
+from ..running.interruption import INTERRUPTION
 from .merge import join
+
+COLUMNS = ("prompt", "completion")
+_AT_ONCE = 512
+"""Requests between two writes."""
 
 
 class Degrader(Protocol):
@@ -79,3 +91,31 @@ def augment_pairs(
                 request = join(request, item.phrase)
         augmented.append((request, caption))
     return augmented
+
+
+def make_requests(
+    recipe: Recipe, captions: Sequence[str], degrader: Degrader, language: LanguageModel, folder: Path
+) -> list[tuple[str, str]]:
+    """Degrades all captions `stage1.degradations` times; what an earlier start has made is kept and continued.
+
+    Args:
+        recipe: The recipe.
+        captions: The captions.
+        degrader: Makes requests.
+        language: The language model, for those that ask one.
+        folder: Gets `requests-<hash>.csv`.
+
+    Returns:
+        (request, caption), without those that have no request.
+    """
+    kept = [component_identity(recipe.stage1.degrader), component_identity(recipe.language_model), recipe.seed]
+    log = CsvLog(folder / f"requests-{digest([kept, list(captions)])}.csv", COLUMNS)
+    begun, total = sum(1 for _ in log.rows()), len(captions) * recipe.stage1.degradations
+    if begun:
+        say(f"{begun} requests already in {log.path}")
+    for begin in tqdm(range(begun, total, _AT_ONCE), desc="degrade", unit="batch", delay=5):
+        INTERRUPTION.check()
+        numbers = range(begin, min(begin + _AT_ONCE, total))
+        seeds = [recipe.seed + number // len(captions) for number in numbers]
+        log.append(degrader.degrade([captions[number % len(captions)] for number in numbers], seeds, language))
+    return [(request, completion) for request, completion in islice(log.rows(), total) if request]

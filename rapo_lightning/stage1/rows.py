@@ -21,6 +21,7 @@ FEATURES = Features(
         "places": List(_FOUND),
         "modifiers": List({"kind": Value("string"), **_FOUND, "outcome": Value("string")}),
         "merges": List(Value("string")),
+        "merge_kinds": List(Value("string")),
         **{name: Value("string") for name in _STRINGS[3:5]},
         "carried": List(Value("string")),
         "instructed": Value("string"),

@@ -4,162 +4,111 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from pathlib import Path
 
 from ..data.ids import derived_seed
-from ..data.prompts import Prompt
-from ..data.trajectory import Row
-from ..data.videos import VideoWriter
-from ..errors import UserError
-from ..models import Embedder, LanguageModel, Residency, VideoModel
+from ..data.prompts import Prompt, PromptTexts
+from ..data.records import Records
+from ..data.store import Row
+from ..data.videos import VideoStore
+from ..models import ModelPool
 from ..prompting.examples import ExamplePool, read_examples
 from ..recipe import Recipe
-from ..recipe.components import build
-from ..verifiers import Verifier, View
-from ..verifiers.flow import measure_flow
-from .rewrite import check_physics, rewrite
-
-
-@dataclass
-class LoopModels:
-    """Everything a round needs, built from a recipe; no weights are loaded yet."""
-
-    video: VideoModel
-    language: LanguageModel
-    embedder: Embedder
-    verifiers: list[Verifier]
-    examples: ExamplePool
-
-    @classmethod
-    def from_recipe(cls, recipe: Recipe) -> LoopModels:
-        """Builds and checks all parts.
-
-        Raises:
-            UserError: If a part is missing, unknown or takes other arguments.
-        """
-        verifiers = [build(item, f"stage2.verifiers[{i}]") for i, item in enumerate(recipe.stage2.verifiers)]
-        if not verifiers:
-            raise UserError(
-                "`stage2.verifiers` must name at least one verifier. Got none; without scores no round wins."
-            )
-        examples = read_examples(recipe.stage2.examples) if recipe.stage2.examples else []
-        return cls(
-            build(recipe.video_model, "video_model"),
-            build(recipe.language_model, "language_model"),
-            build(recipe.embedder, "embedder"),
-            verifiers,
-            ExamplePool(examples),
-        )
+from ..recipe.identity import component_identity, digest, rewrite_settings, row_hash
+from .rewrite import check_physics, rewrite, rewrite_inputs
+from .screening import Judge, Screening, Take, round_row
 
 
 class Loop:
-    """Runs rounds; keeps nothing between them but the models."""
+    """Runs rounds; what it knows of earlier rounds is what the records say."""
 
-    def __init__(self, recipe: Recipe, models: LoopModels, residency: Residency, writer: VideoWriter | None) -> None:
-        """Takes what a round needs.
+    def __init__(
+        self,
+        recipe: Recipe,
+        models: ModelPool,
+        judges: Sequence[Judge],
+        run_folder: Path,
+        process: int = 0,
+        start: PromptTexts | None = None,
+    ) -> None:
+        """Builds what a round needs beside the models.
 
         Args:
             recipe: The recipe.
-            models: Built models.
-            residency: Brings a model to the device.
-            writer: Where videos go; None writes none.
+            models: Lends the models; their files must be here, since their contents are part of the records' keys.
+            judges: The recipe's verifiers.
+            run_folder: Gets `records/`, `videos/` and, until they are judged, `pending/`.
+            process: Rank of this process.
+            start: What round 0 is made from; None takes the users' own prompts.
+
+        Raises:
+            UserError: If the examples are not usable.
         """
-        self.recipe, self.models, self.residency, self.writer = recipe, models, residency, writer
-        self.recipe_hash = recipe.row_hash()
-
-    def first_row(self, prompt: Prompt, start: str | None = None) -> Row:
-        """The row of round 0, before it is run.
-
-        Args:
-            prompt: The user's prompt.
-            start: The prompt to start from, if it is not the user's own.
-        """
-        return self._row(prompt.text, prompt.phys_law, prompt.id, 0, start or prompt.text)
-
-    def next_row(self, done: Row) -> Row:
-        """The row that follows a finished one."""
-        return self._row(
-            done["source_prompt"], done["phys_law"], done["prompt_id"], done["round"] + 1, done["next_prompt"]
+        self.recipe, self.models, self.start = recipe, models, start
+        self.examples = ExamplePool(read_examples(recipe.stage2.examples) if recipe.stage2.examples else [])
+        self.recipe_hash = row_hash(recipe)
+        self.records = Records(run_folder, process)
+        self.screening = Screening(
+            models,
+            judges,
+            component_identity(recipe.video_model),
+            self.records,
+            VideoStore(run_folder),
+            recipe.stage2.flow_seconds,
+            recipe.stage2.save_videos,
         )
+        self._settings = digest(rewrite_settings(recipe))
 
-    def _row(self, source: str, law: str, prompt_id: str, round_: int, prompt: str) -> Row:
-        return {
-            "prompt_id": prompt_id,
-            "source_prompt": source,
-            "phys_law": law,
-            "round": round_,
-            "prompt": prompt,
-            # One seed for all rounds of a prompt, as in the authors' script: rounds differ by their prompt alone.
-            "seed": derived_seed(self.recipe.seed, prompt_id),
-            "video_model": self.models.video.name,
-            "vision_language_model": "",
-            "language_model": self.models.language.name,
-            "recipe_hash": self.recipe_hash,
-        }
-
-    def run_round(self, histories: Sequence[Sequence[Row]], rows: Sequence[Row], is_last: bool) -> list[Row]:
+    def run_round(self, number: int, prompts: Sequence[Prompt], histories: Sequence[Sequence[Row]]) -> list[Row]:
         """Runs one round of a batch.
 
         Args:
+            number: The round.
+            prompts: The prompts.
             histories: Earlier rounds of each prompt.
-            rows: The rows to run, from `first_row` or `next_row`.
-            is_last: Whether to leave out the rewriting.
 
         Returns:
             The finished rows.
         """
-        begin = time.monotonic()
-        frames = self.residency.use(self.models.video).generate([r["prompt"] for r in rows], [r["seed"] for r in rows])
-        generated = time.monotonic()
-        views = self._look(rows, frames)
-        judged = [self._judge(row, judgements) for row, judgements in zip(rows, self._judgements(views), strict=True)]
-        for row, view in zip(judged, views, strict=True):
-            row["flow"] = [list(mean) for mean in view.flow.means]
-            row["video"] = ""
-            if self.writer is not None:
-                row["video"] = self.writer.write(row["prompt_id"], row["round"], view.frames, view.fps)
-        looked = time.monotonic()
-        self._rewrite(histories, judged, is_last)
-        seconds = (generated - begin, looked - generated, time.monotonic() - looked)
-        for row in judged:
-            for name, value in zip(("generate", "judge", "rewrite"), seconds, strict=True):
-                row[f"seconds_{name}"] = value / len(rows)
-        return judged
-
-    def _look(self, rows: Sequence[Row], frames: Sequence) -> list[View]:  # type: ignore[type-arg]
-        fps, seconds = self.models.video.fps, self.recipe.stage2.flow_seconds
-        # OpenCV releases the interpreter lock, so threads are enough.
-        with ThreadPoolExecutor() as pool:
-            flows = list(pool.map(lambda video: measure_flow(video, fps, seconds), frames))
-        return [
-            View(row["source_prompt"], row["phys_law"], row["prompt"], video, fps, flow)
-            for row, video, flow in zip(rows, frames, flows, strict=True)
+        texts = [history[-1]["next_prompt"] for history in histories] if number else self._starts(prompts)
+        takes = [Take(p, text, self._seed(p), number) for p, text in zip(prompts, texts, strict=True)]
+        screened = self.screening.run(takes)
+        rows = [
+            round_row(take, item, self.models.names, self.recipe_hash)
+            for take, item in zip(takes, screened, strict=True)
         ]
+        if number < self.recipe.stage2.rounds - 1:
+            self._rewrite([[*history, row] for history, row in zip(histories, rows, strict=True)])
+        return rows
 
-    def _judgements(self, views: Sequence[View]) -> list[dict[str, tuple[float | None, str]]]:
-        embedder = self.residency.use(self.models.embedder)
-        found: list[dict[str, tuple[float | None, str]]] = [{} for _ in views]
-        for verifier in self.models.verifiers:
-            for record, judgement in zip(found, verifier.judge(views, embedder), strict=True):
-                record[verifier.name] = (judgement.score, judgement.critique)
-        return found
+    def _starts(self, prompts: Sequence[Prompt]) -> list[str]:
+        return self.start(prompts) if self.start else [prompt.text for prompt in prompts]
 
-    @staticmethod
-    def _judge(row: Row, judgements: dict[str, tuple[float | None, str]]) -> Row:
-        scores = {f"score_{name}": score for name, (score, _) in judgements.items()}
-        critique = " ".join(text for _, text in judgements.values() if text)
-        return {**row, **scores, "critique": critique}
+    def _seed(self, prompt: Prompt) -> int:
+        # One seed for all rounds of a prompt, as in the authors' script: rounds differ by their prompt alone.
+        return derived_seed(self.recipe.seed, prompt.id)
 
-    def _rewrite(self, histories: Sequence[Sequence[Row]], rows: Sequence[Row], is_last: bool) -> None:
+    def _rewrite(self, histories: Sequence[Sequence[Row]]) -> None:
+        """Fills in `physics`, `next_prompt` and the time of the last row of each history."""
         stage2 = self.recipe.stage2
-        for row in rows:
-            row["physics"] = row["next_prompt"] = ""
-        if is_last:
-            return
-        model, embedder = self.residency.use(self.models.language), self.models.embedder
-        for row, remark in zip(rows, check_physics(rows, stage2, model), strict=True):
-            row["physics"] = remark
-        full = [[*history, row] for history, row in zip(histories, rows, strict=True)]
-        for row, prompt in zip(rows, rewrite(full, stage2, model, embedder, self.models.examples), strict=True):
-            row["next_prompt"] = prompt
+        keys = [digest([self._settings, rewrite_inputs(history, stage2)]) for history in histories]
+        missing = [index for index, key in enumerate(keys) if self.records.get("rewrites", key) is None]
+        if missing:
+            begin = time.monotonic()
+            due = [histories[index] for index in missing]
+            for history, remark in zip(due, check_physics([h[-1] for h in due], stage2, self.models), strict=True):
+                history[-1]["physics"] = remark
+            proposals = rewrite(due, stage2, self.models, self.examples)
+            seconds = round((time.monotonic() - begin) / len(due), 4)
+            self.records.append(
+                "rewrites",
+                [
+                    {"key": keys[index], "prompt_id": h[-1]["prompt_id"], "round": h[-1]["round"],
+                     "physics": h[-1]["physics"], "next_prompt": text, "seconds": seconds}
+                    for index, h, text in zip(missing, due, proposals, strict=True)
+                ],
+            )  # fmt: skip
+        for key, history in zip(keys, histories, strict=True):
+            record = self.records.get("rewrites", key) or {}
+            history[-1]["physics"], history[-1]["next_prompt"] = record["physics"], record["next_prompt"]
+            history[-1]["seconds_rewrite"] = record["seconds"]

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..data.ids import derived_seed
-from ..data.trajectory import Row, mean_score
-from ..models.base import Embedder, LanguageModel
+from ..data.ranking import mean_score
+from ..data.store import Row
+from ..models import Embedder, ModelPool
 from ..prompting.chat import Messages
 from ..prompting.examples import ExamplePool, query_text
 from ..prompting.templates import template
@@ -39,7 +40,7 @@ def physics_messages(row: Row, stage2: Stage2) -> Messages:
     return [{"role": "system", "content": template("stage2", "physics_system")}, {"role": "user", "content": user}]
 
 
-def check_physics(rows: Sequence[Row], stage2: Stage2, model: LanguageModel) -> list[str]:
+def check_physics(rows: Sequence[Row], stage2: Stage2, models: ModelPool) -> list[str]:
     """The model's remark on the physics of each row; empty where the prompt has no law."""
     answers = [""] * len(rows)
     chosen = [index for index, row in enumerate(rows) if row["phys_law"] and stage2.physics != "off"]
@@ -47,7 +48,7 @@ def check_physics(rows: Sequence[Row], stage2: Stage2, model: LanguageModel) -> 
         sampling = replace(stage2.sampling, max_new_tokens=stage2.physics_tokens)
         seeds = [derived_seed("physics", rows[i]["prompt_id"], rows[i]["round"], rows[i]["seed"]) for i in chosen]
         conversations = [physics_messages(rows[index], stage2) for index in chosen]
-        for index, (answer,) in zip(chosen, model.complete(conversations, seeds, sampling), strict=True):
+        for index, (answer,) in zip(chosen, models.language.complete(conversations, seeds, sampling), strict=True):
             answers[index] = one_line(answer)
     return answers
 
@@ -81,41 +82,58 @@ def rewrite_messages(rounds: Sequence[Row], problem: str, shown: Sequence, stage
     return [*messages, _user_turn(rounds[0]["source_prompt"], problem, memory)]
 
 
-def _choose(candidates: Sequence[str], query: str, tried: set[str], pool: ExamplePool, stage2: Stage2,
-            embedder: Embedder) -> str:  # fmt: skip
-    """The candidate nearest to request and critique and to the examples' style; one already tried only if all are."""
-    fresh = [text for text in candidates if text and text not in tried] or [text for text in candidates if text]
-    if not fresh:
-        return ""
-    vectors = embedder.encode([query, *fresh])
-    scores = vectors[1:] @ vectors[0] + stage2.style_weight * np.array([pool.style(text) for text in fresh])
-    return fresh[int(np.argmax(scores))]
-
-
-def rewrite(
-    histories: Sequence[Sequence[Row]], stage2: Stage2, model: LanguageModel, embedder: Embedder, pool: ExamplePool
+def _choose(
+    options: Sequence[Sequence[str]], queries: Sequence[str], pool: ExamplePool, stage2: Stage2, embedder: Embedder
 ) -> list[str]:
+    """Of each prompt's options the nearest to request and critique, and to the examples' style; empty without options."""
+    texts = list(dict.fromkeys([*queries, *(text for items in options for text in items)]))
+    if not any(options):
+        return [""] * len(options)
+    vectors = dict(zip(texts, embedder.encode(texts), strict=True))
+    chosen = []
+    for query, items in zip(queries, options, strict=True):
+        scores = [float(vectors[t] @ vectors[query]) + stage2.style_weight * pool.style(t) for t in items]
+        chosen.append(items[int(np.argmax(scores))] if items else "")
+    return chosen
+
+
+def _options(rounds: Sequence[Row], answers: Sequence[str], max_words: int) -> list[str]:
+    """The usable answers; those that were tried before only if there is no other."""
+    cleaned = [text for text in (shorten(one_line(answer), max_words) for answer in answers) if text]
+    tried = {row["prompt"] for row in rounds}
+    return [text for text in cleaned if text not in tried] or cleaned
+
+
+def _problem(rounds: Sequence[Row], stage2: Stage2) -> str:
+    """What the next prompt is to solve: the critiques so far, and the remark on the physics."""
+    remark = rounds[-1]["physics"] if stage2.physics == "rewrite" else ""
+    return " ".join(part for part in (known_problems(rounds), remark) if part)
+
+
+def rewrite_inputs(rounds: Sequence[Row], stage2: Stage2) -> list[object]:
+    """What a rewrite, with its physics check, is made from beside models, settings and texts."""
+    first, last = rounds[0], rounds[-1]
+    told = [[row["prompt"], row["critique"], mean_score(row) if stage2.memory else None] for row in rounds]
+    physics = [first["phys_law"], last["flow"], stage2.flow_seconds] if stage2.physics != "off" else []
+    return [first["source_prompt"], last["prompt_id"], last["seed"], told, physics]
+
+
+def rewrite(histories: Sequence[Sequence[Row]], stage2: Stage2, models: ModelPool, pool: ExamplePool) -> list[str]:
     """Proposes the next prompt of each trajectory.
 
     Args:
         histories: For each prompt its rounds so far, in order, the last with its critique and physics.
         stage2: The loop's settings.
-        model: The rewriter.
-        embedder: Finds examples and compares candidates.
+        models: Lends the rewriter, and the embedder that finds examples and compares candidates.
         pool: Example rewrites.
 
     Returns:
         One prompt each; the last round's own prompt where the model gave nothing usable.
     """
-    problems = []
-    for rounds in histories:
-        parts = [known_problems(rounds)]
-        if stage2.physics == "rewrite":
-            parts.append(rounds[-1]["physics"])
-        problems.append(" ".join(part for part in parts if part))
+    problems = [_problem(rounds, stage2) for rounds in histories]
     requests = [rounds[0]["source_prompt"] for rounds in histories]
     queries = [query_text(request, problem) for request, problem in zip(requests, problems, strict=True)]
-    shown = pool.nearest(queries, stage2.examples_per_prompt, embedder)
+    shown = pool.nearest(queries, stage2.examples_per_prompt, lambda texts: models.embedder.encode(texts))
     conversations = [
         rewrite_messages(rounds, problem, examples, stage2)
         for rounds, problem, examples in zip(histories, problems, shown, strict=True)
@@ -124,10 +142,7 @@ def rewrite(
         derived_seed("rewrite", rounds[-1]["prompt_id"], rounds[-1]["round"], rounds[-1]["seed"])
         for rounds in histories
     ]
-    answers = model.complete(conversations, seeds, stage2.sampling, stage2.candidates)
-    proposals = []
-    for rounds, query, candidates in zip(histories, queries, answers, strict=True):
-        cleaned = [shorten(one_line(text), stage2.max_words) for text in candidates]
-        tried = {row["prompt"] for row in rounds}
-        proposals.append(_choose(cleaned, query, tried, pool, stage2, embedder) or rounds[-1]["prompt"])
-    return proposals
+    answers = models.language.complete(conversations, seeds, stage2.sampling, stage2.candidates)
+    options = [_options(rounds, found, stage2.max_words) for rounds, found in zip(histories, answers, strict=True)]
+    chosen = _choose(options, queries, pool, stage2, models.embedder)
+    return [text or rounds[-1]["prompt"] for text, rounds in zip(chosen, histories, strict=True)]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from pathlib import Path
 
+from ..data.resources import find
+from ..models.refiner import RefinerFolder
 from ..recipe import Recipe
+from .export import hub_name
 from .pairs import PairReport
 
 _CARD = """\
 ---
-base_model: {base}
-library_name: peft
+{base_line}library_name: peft
 pipeline_tag: text-generation
 tags: [prompt-refinement, text-to-video, rapo-lightning]
 ---
@@ -27,13 +29,20 @@ refine = Refiner.from_pretrained("{folder}")
 print(refine("{example}"))
 ```
 
+The conversation it answers has this system message, and the request as the user's turn:
+
+```text
+{system}
+```
+
 | | |
 |---|---|
+| base | `{base}`, identity {base_identity} |
 | data | {report} |
 | verifiers | {verifiers} |
 | objective | {objective}, {epochs} epochs, batch {batch}, peak learning rate {lr:g} |
 | LoRA | rank {r}, alpha {alpha}, dropout {dropout}, {modules} |
-| validation loss | {val_loss} (epoch {epoch}, the best of {epochs}) on {validation} prompts never trained on |
+| validation loss | {val_loss} per token (epoch {epoch}, the best of {epochs}) on {validation} prompts never trained on |
 | seed | {seed} |
 | recipe hash of the trajectories | {recipe_hash} |
 
@@ -66,13 +75,23 @@ class TrainingSummary:
     example: str
 
 
-def write_card(folder: Path, recipe: Recipe, base: str, summary: TrainingSummary) -> None:
-    """Writes `README.md` into a refiner folder."""
+def card_text(recipe: Recipe, settings: RefinerFolder, summary: TrainingSummary) -> str:
+    """The contents of `README.md` in a refiner's folder.
+
+    Args:
+        recipe: The recipe it was trained with.
+        settings: What the folder says of itself.
+        summary: What came out of the training.
+    """
     stage3 = recipe.stage3
     checkpoint = recipe.video_model.get("init_args", {}).get("checkpoint", "")
-    looped = summary.report is not None
-    text = _CARD.format(
+    looped, base = summary.report is not None, hub_name(settings.base_model)
+    return _CARD.format(
+        # The hub refuses a card whose base is a folder.
+        base_line="" if find(base) else f"base_model: {base}\n",
         base=base,
+        base_identity=settings.base_identity,
+        system=settings.system,
         video_model=f"`{checkpoint}`" if checkpoint else "a video model",
         origin=_LOOP if looped else _PAIRS,
         caution="It learned from one video model's videos and those verifiers' taste"
@@ -90,10 +109,9 @@ def write_card(folder: Path, recipe: Recipe, base: str, summary: TrainingSummary
         alpha=stage3.lora.alpha,
         dropout=stage3.lora.dropout,
         modules=", ".join(stage3.lora.target_modules),
-        val_loss=f"{summary.val_loss:.4f}" if summary.val_loss == summary.val_loss else "not measured",
+        val_loss="not measured" if math.isnan(summary.val_loss) else f"{summary.val_loss:.4f}",
         epoch=summary.epoch,
         validation=summary.validation,
         seed=recipe.seed,
-        recipe_hash=recipe.row_hash(),
+        recipe_hash=(summary.report.recipe_hash if summary.report else "") or "none",
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.ids import prompt_id
-from ..data.trajectory import Row, best_round, by_prompt, mean_score
+from ..data.ranking import best_round, known_score, mean_score
+from ..data.store import Row
+from ..data.trajectory import by_prompt
 from ..errors import UserError
-from ..prompting.chat import Messages
+from ..models.refiner import refiner_messages
+from ..prompting.pairs import SftPair
 from ..prompting.templates import template
-from ..recipe import Pairs, Stage3
-
-
-@dataclass(frozen=True)
-class SftPair:
-    """A conversational prompt and completion.
-
-    Attributes:
-        prompt: System and user turn.
-        completion: One assistant turn.
-        score_gap: Mean score of the winner minus that of round 0.
-        prompt_id: Identity of the prompt.
-    """
-
-    prompt: Messages
-    completion: Messages
-    score_gap: float
-    prompt_id: str
+from ..recipe import Pairs, Recipe, Stage3
+from ..recipe.components import build, load_class
 
 
 @dataclass(frozen=True)
@@ -42,6 +30,7 @@ class PairReport:
     not_better: int
     too_long: int
     below_floor: int
+    recipe_hash: str = ""
 
     def __str__(self) -> str:
         """One log line."""
@@ -51,24 +40,42 @@ class PairReport:
         )
 
 
-def default_system() -> str:
-    """The shipped system message of refiners."""
-    return template("stage3", "system")
+def instruction(stage3: Stage3) -> str:
+    """The whole system message of a refiner: the recipe's, or the shipped one."""
+    return stage3.system or template("stage3", "system")
 
 
-def refiner_messages(request: str, system: str) -> Messages:
-    """The conversation a refiner answers, the same in training and in use."""
-    return [{"role": "system", "content": system or default_system()}, {"role": "user", "content": request}]
+def check_floors(recipe: Recipe) -> None:
+    """Checks that every floor is one of a verifier that the recipe has.
+
+    Raises:
+        UserError: If a name in `stage3.pairs.floors` is none of the verifiers' names.
+    """
+    floors = recipe.stage3.pairs.floors
+    if not floors:
+        return
+    names: list[str] = []
+    for index, component in enumerate(recipe.stage2.verifiers):
+        field = f"stage2.verifiers[{index}]"
+        name = getattr(load_class(component, field), "name", None)
+        names.append(name if isinstance(name, str) else build(component, field).name)
+    unknown = [name for name in floors if name not in names]
+    if unknown:
+        raise UserError(
+            f"`stage3.pairs.floors` must name verifiers of the recipe ({', '.join(names) or 'it has none'}). Got "
+            f"{', '.join(unknown)}; correct the name, or no pair would pass."
+        )
 
 
 def _pair(request: str, completion: str, gap: float, identity: str, stage3: Stage3) -> SftPair:
     return SftPair(
-        refiner_messages(request, stage3.system), [{"role": "assistant", "content": completion}], gap, identity
+        refiner_messages(request, instruction(stage3)), [{"role": "assistant", "content": completion}], gap, identity
     )
 
 
 def _above_floors(row: Row, floors: dict[str, float]) -> bool:
-    return all((row.get(f"score_{name}") or 0.0) >= floor for name, floor in floors.items())
+    # A score that is not there has passed no floor, not even one below zero.
+    return all(known_score(row, f"score_{name}") >= floor for name, floor in floors.items())
 
 
 def sft_pairs(rows: Sequence[Row], stage3: Stage3) -> tuple[list[SftPair], PairReport]:
@@ -84,7 +91,8 @@ def sft_pairs(rows: Sequence[Row], stage3: Stage3) -> tuple[list[SftPair], PairR
     for identity, rounds in groups.items():
         winner = best_round(rounds)
         gap = mean_score(winner) - mean_score(rounds[0])
-        if winner["round"] == 0 or not gap > stage3.pairs.margin:
+        # Where a round has no score at all the gap is infinite or no number, and nothing says that it is better.
+        if winner["round"] == 0 or not (math.isfinite(gap) and gap > stage3.pairs.margin):
             not_better += 1
         elif len(winner["prompt"].split()) > stage3.pairs.max_words:
             too_long += 1
@@ -92,7 +100,9 @@ def sft_pairs(rows: Sequence[Row], stage3: Stage3) -> tuple[list[SftPair], PairR
             below_floor += 1
         else:
             pairs.append(_pair(winner["source_prompt"], winner["prompt"], gap, identity, stage3))
-    return pairs, PairReport(len(groups), len(pairs), not_better, too_long, below_floor)
+    return pairs, PairReport(
+        len(groups), len(pairs), not_better, too_long, below_floor, rows[0]["recipe_hash"] if rows else ""
+    )
 
 
 def read_pairs_csv(path: Path, stage3: Stage3) -> list[SftPair]:

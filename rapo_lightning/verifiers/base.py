@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.base import Embedder
-from .flow import Flow
+from ..models import ModelPool
+from .flow import Flow, measure_flow
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class View:
         prompt: The prompt that the video was generated from.
         frames: RGB, `(frames, height, width, 3)`.
         fps: Frames per second.
-        flow: The video's optical flow.
+        flow_seconds: Time between two frames of the optical flow.
     """
 
     source_prompt: str
@@ -31,7 +32,12 @@ class View:
     prompt: str
     frames: NDArray[np.uint8]
     fps: float
-    flow: Flow
+    flow_seconds: float
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The video's optical flow, measured when it is first asked for."""
+        return measure_flow(self.frames, self.fps, self.flow_seconds)
 
 
 @dataclass(frozen=True)
@@ -48,5 +54,5 @@ class Verifier(Protocol):
     name: str
     """Name of its column, `score_<name>`."""
 
-    def judge(self, views: Sequence[View], embedder: Embedder) -> list[Judgement]:
-        """One judgement per video."""
+    def judge(self, views: Sequence[View], models: ModelPool) -> list[Judgement]:
+        """One judgement per video; a model that a verifier needs is borrowed from the pool (`models.embedder`)."""

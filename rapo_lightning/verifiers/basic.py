@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..models.base import Embedder
-from .base import Judgement, View
+from ..models import ModelPool
+from .base import Judgement, Verifier, View
 
 
 class TemporalCoherence:
@@ -18,7 +18,7 @@ class TemporalCoherence:
 
     name = "temporal_coherence"
 
-    def judge(self, views: Sequence[View], embedder: Embedder) -> list[Judgement]:
+    def judge(self, views: Sequence[View], models: ModelPool) -> list[Judgement]:
         """One judgement per video."""
         return [Judgement(round(view.flow.coherence, 1)) for view in views]
 
@@ -40,9 +40,26 @@ class TextFidelity:
         """
         self.enough = enough
 
-    def judge(self, views: Sequence[View], embedder: Embedder) -> list[Judgement]:
+    def judge(self, views: Sequence[View], models: ModelPool) -> list[Judgement]:
         """One judgement per video."""
+        embedder = models.embedder
         sources = embedder.encode([view.source_prompt for view in views])
         prompts = embedder.encode([view.prompt for view in views])
         cosines = (sources * prompts).sum(axis=1)
         return [Judgement(round(float(np.clip(cosine / self.enough, 0, 1)), 3)) for cosine in cosines]
+
+
+class MeanOfVerifiers:
+    """The loop's verifiers as one: the mean of their scores, the paper's S(v)."""
+
+    name = "mean"
+
+    def __init__(self, verifiers: Sequence[Verifier]) -> None:
+        """Takes the verifiers."""
+        self.verifiers = verifiers
+
+    def judge(self, views: Sequence[View], models: ModelPool) -> list[Judgement]:
+        """One judgement per video."""
+        scores = [[item.score for item in verifier.judge(views, models)] for verifier in self.verifiers]
+        known = [[value for value in column if value is not None] for column in zip(*scores, strict=True)]
+        return [Judgement(sum(values) / len(values) if values else None) for values in known]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rapo_lightning.lab.laws import law_residuals, recognize_law
-from rapo_lightning.lab.measure import expected_attributes
 from rapo_lightning.lab.oracle import judge, judge_bytes, read_video
+from rapo_lightning.lab.scripts.measure import expected_attributes
 from rapo_lightning.lab.tracking import track_bodies
 from rapo_lightning.lab.user_prompts import user_prompt
 from rapo_lightning.lab.verifier import LabOracle

@@ -12,8 +12,8 @@ from rapo_lightning.errors import UserError
 from rapo_lightning.lab import lexicon, user_prompts
 from rapo_lightning.lab.degrade import LabDegrader, expand, thesaurus
 from rapo_lightning.lab.extract import extract_row
-from rapo_lightning.lab.measure import expected_attributes
 from rapo_lightning.lab.reading import named, read_caption, survival, translated
+from rapo_lightning.lab.scripts.measure import expected_attributes
 from rapo_lightning.lab.user_prompts import lab_prompts
 from rapo_lightning.prompting.text import stop_words
 from rapo_lightning.recipe.files import load_recipe, recipe_path

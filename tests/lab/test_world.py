@@ -5,13 +5,14 @@ import re
 import numpy as np
 import pytest
 
-from rapo_lightning.lab import files, lexicon, user_prompts, world
+from rapo_lightning.lab import lexicon, user_prompts, world
 from rapo_lightning.lab.captions import caption
 from rapo_lightning.lab.lexicon import asked
-from rapo_lightning.lab.measure import expected_attributes
 from rapo_lightning.lab.motion import trajectory
 from rapo_lightning.lab.render import rasterize
 from rapo_lightning.lab.scene import Body, Scene, sample_scene
+from rapo_lightning.lab.scripts import files
+from rapo_lightning.lab.scripts.measure import expected_attributes
 from rapo_lightning.lab.user_prompts import lab_prompts
 from tests.helpers import ROOT
 

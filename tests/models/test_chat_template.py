@@ -17,7 +17,7 @@ from rapo_lightning.models.chat_template import (
     template_kind,
 )
 from rapo_lightning.prompting.chat import Messages
-from tests.conftest import CHAT_TEMPLATE
+from tests.helpers import CHAT_TEMPLATE
 
 ORDINARY: list[Messages] = [
     [{"role": "system", "content": "Rewrite prompts."}, {"role": "user", "content": "a red ball rolls\n\n  down "}],

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rapo_lightning.errors import UserError
-from rapo_lightning.models import DiffusersVideoModel, Residency, TransformersLanguageModel
+from rapo_lightning.models import DiffusersVideoModel, TransformersLanguageModel
 from rapo_lightning.models.sampling import SeededGumbel, row_uniform
 from rapo_lightning.prompting.chat import Sampling
 
@@ -70,32 +70,6 @@ def test_video_depends_on_prompt_and_seed_alone() -> None:
     assert not np.array_equal(model.generate(["a blue square"], [8])[0], again[0])
 
 
-def test_unknown_pipeline_is_named() -> None:
-    with pytest.raises(UserError, match="Got 'NoPipeline'"):
-        DiffusersVideoModel("lab/video_model", pipeline="NoPipeline")
-
-
 def test_missing_checkpoint_is_named() -> None:
     with pytest.raises(UserError, match="Got 'runs/nothing'"):
         DiffusersVideoModel("runs/nothing").load()
-
-
-class Movable:
-    name = "m"
-
-    def __init__(self) -> None:
-        self.places: list[str] = []
-
-    def load(self) -> None: ...
-
-    def to(self, device: torch.device) -> None:
-        self.places.append(device.type)
-
-
-@pytest.mark.parametrize(("policy", "places"), [("resident", ["meta"]), ("swap", ["meta", "cpu", "meta"])])
-def test_residency_moves_once_per_phase(policy: str, places: list[str]) -> None:
-    first, second = Movable(), Movable()
-    residency = Residency(torch.device("meta"), policy)  # type: ignore[arg-type]
-    for model in (first, first, second, first):
-        residency.use(model)
-    assert first.places == places

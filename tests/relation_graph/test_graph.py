@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,55 +121,6 @@ def test_a_graph_opens_by_memory_map(tmp_path: Path) -> None:
     graph = load_graph(tmp_path / "g")
     assert all(isinstance(nodes.vectors, np.memmap) for nodes in graph.nodes.values())
     assert same(graph, make_graph(ROWS))
-
-
-def test_damaged_folders_are_named(tmp_path: Path) -> None:
-    folder = tmp_path / "g"
-    with pytest.raises(GraphError, match="has none"):
-        load_graph(folder)
-    save_graph(make_graph(ROWS), folder)
-    cut = folder / "place.vectors.npy"
-    cut.write_bytes(cut.read_bytes()[:-4])
-    with pytest.raises(GraphError, match=r"not whole: place.vectors.npy has \d+ bytes instead of"):
-        load_graph(folder)
-    cut.unlink()
-    with pytest.raises(GraphError, match="place.vectors.npy is missing"):
-        load_graph(folder)
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "notes.txt").write_text("mine")
-    with pytest.raises(GraphError, match="holds other files"):
-        save_graph(make_graph(ROWS), other)
-    assert (other / "notes.txt").read_text() == "mine"
-
-
-@pytest.mark.parametrize("killed_at", ["second rename", "clean-up"])
-def test_a_writer_killed_while_it_replaces_a_graph_loses_none(
-    tmp_path: Path, killed_at: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, renamed = tmp_path / "g", []
-    save_graph(make_graph(ROWS[:1]), folder)
-    rename, remove = os.replace, shutil.rmtree
-
-    def replace(source: Path, target: Path) -> None:
-        if renamed and killed_at == "second rename":
-            raise KeyboardInterrupt
-        rename(source, target)
-        renamed.append(target)
-
-    def rmtree(path: Path, ignore_errors: bool = False) -> None:
-        if renamed:
-            raise KeyboardInterrupt
-        remove(path, ignore_errors)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", replace)
-        patch.setattr(shutil, "rmtree", rmtree)
-        with pytest.raises(KeyboardInterrupt):
-            save_graph(make_graph(ROWS), folder)
-    assert same(load_graph(folder), make_graph(ROWS[:1] if killed_at == "second rename" else ROWS))
-    save_graph(make_graph(ROWS), folder)
-    assert same(load_graph(folder), make_graph(ROWS))
 
 
 def test_another_embedder_is_refused() -> None:

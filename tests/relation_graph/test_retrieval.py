@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relation_graph import GraphBuilder, GraphError, GraphRow, Nodes, RetrievalSettings, matrix_search, retrieve
-from relation_graph.retrieval import _CHUNK, _MANY
+from relation_graph.retrieval import _CHUNK, _MANY, DECIMALS
 from tests.helpers import WordEmbedder
 
 
@@ -19,16 +19,30 @@ def random_nodes(count: int, rng: np.random.Generator) -> Nodes:
 
 
 @given(st.sampled_from([1, 5, 63, 64, 65, 1000, _CHUNK - 1, _CHUNK + 70]), st.integers(1, 9), st.integers(0, 99))
+@example(_CHUNK - 1, 6, 77)
 @settings(max_examples=40, deadline=None)
 def test_the_search_finds_what_brute_force_finds(count: int, wanted: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     nodes, wanted = random_nodes(count, rng), min(wanted, count)
     queries = rng.normal(size=(3, 8)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     scores = queries @ nodes.vectors.T / nodes.norms
     found = matrix_search(queries, nodes, wanted)
-    assert found.shape == (3, wanted)
+    assert [len(set(row)) for row in found] == [wanted] * 3
     best = np.sort(scores, axis=1)[:, ::-1][:, :wanted]
-    np.testing.assert_allclose(np.sort(np.take_along_axis(scores, found, 1), axis=1)[:, ::-1], best, rtol=1e-5)
+    chosen = np.sort(np.take_along_axis(scores, found, 1), axis=1)[:, ::-1]
+    # Scores that are equal to so many decimals count as equal, and the older node is taken.
+    np.testing.assert_allclose(chosen, best, rtol=0, atol=10**-DECIMALS)
+
+
+def test_of_scores_equal_to_four_decimals_the_older_node_is_taken() -> None:
+    angles = np.array([0.3, 0.2, 0.2 - 1e-5, 0.2 + 1e-5, 0.1])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    nodes = Nodes(
+        pyarrow.array(["x"] * 5), vectors, np.ones(5, np.float32), np.zeros(6, np.int64), np.zeros(0, np.int32)
+    )
+    found = matrix_search(np.array([[1, 0]], np.float32), nodes, 2)
+    assert sorted(found[0].tolist()) == [1, 4]
 
 
 def graph_of(rows: list[GraphRow]):  # type: ignore[no-untyped-def]

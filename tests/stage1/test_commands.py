@@ -12,21 +12,9 @@ from datasets import load_dataset
 from rapo_lightning.cli import main
 from rapo_lightning.data.store import read_parts
 from rapo_lightning.recipe.files import load_recipe
+from rapo_lightning.recipe.identity import row_hash
 from rapo_lightning.stage1.rows import IDENTITY
-from relation_graph import build_graph, save_graph
-from tests.helpers import WordEmbedder, tiny_recipe
-
-
-@pytest.fixture
-def graph(tmp_path: Path) -> Path:
-    path = tmp_path / "rows.csv"
-    path.write_text(
-        "Input,verb_obj_word,scenario_word,place\n"
-        "1,\"['rolling along the ground', 'a tangerine ball']\",\"['the motion is smooth']\",\"['in a dungeon']\"\n"
-        "2,\"['going round and round in circles']\",[''],in the dark\n"
-    )
-    save_graph(build_graph([path], WordEmbedder())[0], tmp_path / "graph")
-    return tmp_path / "graph"
+from tests.helpers import tiny_recipe
 
 
 def recipe_with(folder: Path, language_model: Path, graph: Path, **changes: object) -> Path:
@@ -54,6 +42,7 @@ def test_align_writes_every_intermediate_and_goes_on(tmp_path: Path, language_mo
     assert first["merges"][-1] == first["augmented"]
     # A random language model's merges lose words, so the modifiers were joined, and the request is all there.
     assert first["augmented"].startswith(prompts[0])
+    assert all(row["merge_kinds"] == ["join"] * len(row["merges"]) for row in rows.values())
     assert load_dataset("parquet", data_files=str(tmp_path / "a/aligned/*.parquet"), split="train").num_rows == 6
     # One part lost: only its rows are made anew, in another batch size, and they are the same.
     part = sorted((tmp_path / "a" / "aligned").glob("*.parquet"))[0]
@@ -90,9 +79,9 @@ def test_two_processes_evaluate_alike(tmp_path: Path, language_model: Path, grap
 
 def test_collect_starts_from_stage_1_if_told(tmp_path: Path, language_model: Path, graph: Path) -> None:
     recipe = recipe_with(tmp_path, language_model, graph, stage2__start="stage1", stage2__rounds=1, limit=3)
-    plain = load_recipe(recipe_with(tmp_path, language_model, graph, stage2__rounds=1, limit=3)).row_hash()
+    plain = row_hash(load_recipe(recipe_with(tmp_path, language_model, graph, stage2__rounds=1, limit=3)))
     recipe = recipe_with(tmp_path, language_model, graph, stage2__start="stage1", stage2__rounds=1, limit=3)
-    assert load_recipe(recipe).row_hash() != plain
+    assert row_hash(load_recipe(recipe)) != plain
     assert main(["collect", str(recipe), "--out", str(tmp_path / "c")]) == 0
     rows = aligned(tmp_path / "c")
     tables = [pyarrow.parquet.read_table(path).to_pylist() for path in (tmp_path / "c/trajectories").glob("*.parquet")]
@@ -138,7 +127,7 @@ def test_a_rewriter_is_trained_on_pairs_and_plugs_in(tmp_path: Path, language_mo
     assert main(["finetune", str(recipe), "--pairs", f"{out}/pairs.csv", "--out", out]) == 0
     vocabulary = (tmp_path / "r/refiner/vocabulary.txt").read_text().split()
     assert "animation" in vocabulary
-    rewriter = ["--stage1.rewriter", f"{out}/refiner"]
+    rewriter = ["--stage1.rewriter", f"{out}/refiner", "--stage1.carry_over", "true"]
     assert main(["align", str(recipe), "--out", str(tmp_path / "a"), "--limit", "2", *rewriter]) == 0
     rows = list(aligned(tmp_path / "a").values())
     assert all(row["refactored"] and row["choice"] in ("refactored", "original", "instructed") for row in rows)
@@ -146,11 +135,22 @@ def test_a_rewriter_is_trained_on_pairs_and_plugs_in(tmp_path: Path, language_mo
     assert any(row["carried"] and " Also: " in row["refactored"] for row in rows)
 
 
+def test_rows_written_before_merges_had_a_kind_are_read(tmp_path: Path, language_model: Path, graph: Path) -> None:
+    recipe = recipe_with(tmp_path, language_model, graph, limit=3)
+    assert main(["align", str(recipe), "--out", str(tmp_path / "a"), "--limit", "2"]) == 0
+    (part,) = (tmp_path / "a/aligned").glob("*.parquet")
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(part).drop_columns("merge_kinds"), part)
+    assert main(["align", str(recipe), "--out", str(tmp_path / "a")]) == 0
+    rows = aligned(tmp_path / "a")
+    assert sorted(row["merge_kinds"] is None for row in rows.values()) == [False, True, True]
+    assert load_dataset("parquet", data_files=str(tmp_path / "a/aligned/*.parquet"), split="train").num_rows == 3
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--graph", ""], "needs a relation graph, `--graph DIR`. Got ''"),
-        (["--graph", "nowhere"], "Got 'nowhere', which is no folder"),
+        (["--graph", ""], "needs a relation graph, `--graph DIR`. Got none"),
+        (["--graph", "nowhere"], "A graph is a folder with graph.json. Got 'nowhere'"),
         (["--graph", "docs"], "A graph is a folder with graph.json"),
         (["--stage1.rewriter", "nowhere"], "A refiner is a folder"),
         (["--stage1.discriminator", "nowhere"], "`stage1.discriminator` must name a folder"),
@@ -193,30 +193,6 @@ def test_no_place_above_the_threshold_leaves_the_prompt_alone(
     assert all(row["augmented"] == row["source_prompt"] and row["places"] and not row["merges"] for row in rows)
 
 
-def test_extraction_goes_on_and_reads_the_lab(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from rapo_lightning.commands import extract as commands
-
-    monkeypatch.setattr(commands, "_AT_ONCE", 4)
-    monkeypatch.setattr(commands, "fetch_models", lambda *_: None)
-    captions = Path("recipes/lab/captions_train.txt").read_text().splitlines()[:9]
-    source, target = tmp_path / "c.txt", tmp_path / "g.csv"
-    source.write_text("\n".join(captions) + "\n")
-    arguments = ["graph", "extract", "lab", "--captions", str(source), "--out", str(target)]
-    assert main(arguments) == 0
-    whole = target.read_text()
-    # Three rows and half of the fourth, as a kill leaves them.
-    target.write_text("".join(whole.splitlines(keepends=True)[:5])[:-20])
-    assert main(arguments) == 0
-    assert target.read_text() == whole
-    source.write_text("\n".join(captions[1:]) + "\n")
-    assert main(arguments) == 2
-    assert "must have the same captions" in capsys.readouterr().err
-    assert target.read_text() == whole
-    assert [row["Input"] for row in csv.DictReader(target.open())] == captions
-
-
 def test_pairs_go_on_where_they_stopped(tmp_path: Path, language_model: Path, graph: Path) -> None:
     captions = tmp_path / "captions.txt"
     captions.write_text("A red ball rolls on a lawn.\nA dog sleeps by a river.\n")
@@ -239,27 +215,3 @@ def test_pairs_go_on_where_they_stopped(tmp_path: Path, language_model: Path, gr
     assert main(["pairs", str(recipe), "--out", str(tmp_path / "r")]) == 0
     assert requests.read_bytes() == whole
     assert (tmp_path / "r/pairs.csv").read_bytes() == pairs
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "`graph` takes one of build, add"),
-        (["grow"], "Got 'grow'"),
-        (["build", "nowhere.csv", "--out", "x"], "Got 'nowhere.csv', which is no file"),
-        (["info", "nowhere"], "A graph is a folder with graph.json"),
-        (["info", "relation_graph/graph_data/lab", "--place", "mars"], "no such place. Got 'mars'"),
-        (["extract", "lab", "--captions", "nowhere.txt", "--out", "x"], "Got 'nowhere.txt', which is no file"),
-    ],
-)
-def test_graph_faults_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["graph", *arguments]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_info_lists_hubs_and_draws(tmp_path: Path, graph: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["graph", "info", str(graph), "--place", "IN the dark", "--draw", str(tmp_path / "n.svg")]) == 0
-    shown = capsys.readouterr().out
-    assert "2 captions, 2 places, 3 verb_objects, 1 scenarios" in shown
-    assert "going round and round in circles" in shown
-    assert (tmp_path / "n.svg").stat().st_size > 1000

@@ -5,16 +5,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from rapo_lightning.data.videos import VideoWriter
 from rapo_lightning.errors import UserError
+from rapo_lightning.models import ModelPool
 from rapo_lightning.prompting.examples import Example, ExamplePool, read_examples
 from rapo_lightning.recipe import Stage2
 from rapo_lightning.stage2.rewrite import check_physics, known_problems, rewrite, rewrite_messages, shorten
 from rapo_lightning.verifiers import TemporalCoherence, TextFidelity, View
 from rapo_lightning.verifiers.flow import measure_flow
+from tests.data.test_trajectory import make_row
 from tests.helpers import WordEmbedder
-from tests.test_trajectory import make_row
 
 
 class Parrot:
@@ -60,17 +61,20 @@ def test_still_video_is_coherent_and_noise_is_not() -> None:
 
 
 def view(source: str, prompt: str) -> View:
-    frames = moving_square(0)
-    return View(source, "", prompt, frames, 8, measure_flow(frames, 8, 0.5))
+    return View(source, "", prompt, moving_square(0), 8, 0.5)
+
+
+def lending(model: Parrot | None = None) -> ModelPool:
+    return ModelPool(language=model, embedder=WordEmbedder(), device=torch.device("cpu"))
 
 
 def test_text_fidelity_is_a_floor() -> None:
     same, other = TextFidelity(0.5).judge(
-        [view("a red ball", "a red ball"), view("a red ball", "blue cats run")], WordEmbedder()
+        [view("a red ball", "a red ball"), view("a red ball", "blue cats run")], lending()
     )
     assert same.score == 1.0
     assert other.score < 0.5
-    assert TemporalCoherence().judge([view("a", "b")], WordEmbedder())[0].score == 1.0
+    assert TemporalCoherence().judge([view("a", "b")], lending())[0].score == 1.0
 
 
 @pytest.mark.parametrize(
@@ -108,25 +112,25 @@ def test_rewrite_prefers_the_request_and_the_style_and_avoids_repeats() -> None:
     model = Parrot(["a ball 0", "zzz qqq", "The ball is\n red", ""])
     pool = ExamplePool([Example("ball", "bad", "the red ball is here")])
     rounds = [make_row(prompt="a ball 0", source_prompt="red ball")]
-    assert rewrite([rounds], Stage2(candidates=4), model, WordEmbedder(), pool) == ["The ball is red"]
+    assert rewrite([rounds], Stage2(candidates=4, style_weight=1.0), lending(model), pool) == ["The ball is red"]
 
 
 def test_empty_answers_keep_the_prompt() -> None:
     rounds = [make_row(prompt="a ball")]
-    assert rewrite([rounds], Stage2(candidates=2), Parrot(["", " "]), WordEmbedder(), ExamplePool([])) == ["a ball"]
+    assert rewrite([rounds], Stage2(candidates=2), lending(Parrot(["", " "])), ExamplePool([])) == ["a ball"]
 
 
 def test_physics_is_asked_only_where_there_is_a_law() -> None:
     model = Parrot(["It\nfalls."])
     rows = [make_row(phys_law="Things fall."), make_row()]
-    assert check_physics(rows, Stage2(), model) == ["It falls.", ""]
+    assert check_physics(rows, Stage2(), lending(model)) == ["It falls.", ""]
     assert "Things fall." in model.asked[0][-1]["content"]
-    assert check_physics(rows, Stage2(physics="off"), model) == ["", ""]
+    assert check_physics(rows, Stage2(physics="off"), lending(model)) == ["", ""]
 
 
 def test_nearest_example_comes_last_and_style_counts_words() -> None:
     pool = ExamplePool([Example("blue cat", "", "a cat sits"), Example("red ball", "", "a ball rolls")])
-    assert pool.nearest(["red ball bounces"], 2, WordEmbedder())[0][-1].prompt == "red ball"
+    assert pool.nearest(["red ball bounces"], 2, WordEmbedder().encode)[0][-1].prompt == "red ball"
     assert pool.style("a ball flies") == pytest.approx(2 / 3)
     assert ExamplePool([]).style("anything") == 1.0
 
@@ -139,13 +143,3 @@ def test_bad_examples_are_named(tmp_path: Path, content: str, message: str) -> N
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         read_examples(str(path))
-
-
-def test_videos_are_written_whole_in_the_background(tmp_path: Path) -> None:
-    writer = VideoWriter(tmp_path)
-    relative = writer.write("abc", 2, moving_square(2), 8)
-    writer.flush()
-    assert relative == "videos/abc/2.mp4"
-    capture = cv2.VideoCapture(str(tmp_path / relative))
-    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 6
-    assert not list((tmp_path / "videos/abc").glob(".*"))

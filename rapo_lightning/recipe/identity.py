@@ -1,0 +1,115 @@
+"""Hashes of what can change a result: classes, arguments, and the contents of the files they name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from .. import checkpoints
+from ..data.resources import find, fingerprint
+from .schema import Recipe
+from .stages import Component
+
+LAYOUT_ARGUMENTS = ("batch_size", "device", "workers")
+"""Constructor arguments that say how fast something is computed, not what."""
+_FILES = ("adapter", "examples", "exclusive", "rewriter", "discriminator", "graph")
+"""Settings that name a file or folder whose contents count, not its name."""
+
+_LONGEST_PATH = 256
+"""Characters of a text that may name a file; longer ones are texts."""
+
+
+def digest(parts: Any) -> str:
+    """Hash of nested settings (16 hex digits)."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def named(model: Component) -> dict[str, Any]:
+    """A component's class and arguments; having no arguments and an empty dict of them are the same."""
+    return {"class_path": model.get("class_path", ""), "init_args": model.get("init_args", {})}
+
+
+def strip_layout(value: Any) -> Any:
+    """A copy of nested settings without `LAYOUT_ARGUMENTS`."""
+    if isinstance(value, dict):
+        return {key: strip_layout(item) for key, item in value.items() if key not in LAYOUT_ARGUMENTS}
+    if isinstance(value, list):
+        return [strip_layout(item) for item in value]
+    return value
+
+
+def _contents(key: str, value: Any) -> Any:
+    """What an argument stands for: the weights of a checkpoint, the contents of a file, or itself."""
+    if not isinstance(value, str) or not value:
+        return value
+    if key == "checkpoint":
+        return checkpoints.identity(value)
+    if key in _FILES:
+        return fingerprint(value)
+    path = find(value) if len(value) < _LONGEST_PATH else None
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else value
+
+
+def with_contents(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the files they name replaced by what these hold, and without `LAYOUT_ARGUMENTS`."""
+    stripped = strip_layout(settings)
+    return {key: with_contents(v) if isinstance(v, dict) else _contents(key, v) for key, v in stripped.items()}
+
+
+def component_identity(model: Component) -> dict[str, Any]:
+    """What decides the answers of a component: its class, its arguments, the weights and files they name."""
+    return with_contents(named(model))
+
+
+def templates_identity(stage: str) -> str:
+    """Hash of a stage's instruction texts."""
+    folder = Path(str(files("rapo_lightning"))) / stage / "templates"
+    return digest([[path.name, path.read_text(encoding="utf-8")] for path in sorted(folder.glob("*.txt"))])
+
+
+def settings_hash(recipe: Recipe) -> str:
+    """Hash of a recipe's models, stages 1 and 2 and seed by their names alone, so that it needs no weights."""
+    models = [recipe.video_model, recipe.language_model, recipe.vision_language_model, recipe.embedder]
+    stage2 = {name: value for name, value in asdict(recipe.stage2).items() if name not in _NOT_IN_A_ROW}
+    stage1 = [asdict(recipe.stage1), recipe.graph] if recipe.stage2.start == "stage1" else []
+    return digest(strip_layout([[named(model) for model in models], stage2, stage1, recipe.seed]))
+
+
+_NOT_IN_A_ROW = ("rounds", "batch_size", "save_videos", "start")
+"""Settings of stage 2 that leave every row as it is; more rounds add rows."""
+_NOT_IN_ALIGNMENT = ("batch_size", "extractor", "degrader", "captions", "degradations")
+
+
+def rewrite_settings(recipe: Recipe) -> dict[str, Any]:
+    """What decides a rewrite beside the rounds so far: models, settings, examples, instruction texts."""
+    skipped = (*_NOT_IN_A_ROW, "verifiers")
+    stage2 = {name: value for name, value in asdict(recipe.stage2).items() if name not in skipped}
+    return {
+        "models": [component_identity(recipe.language_model), component_identity(recipe.embedder)],
+        "stage2": with_contents(stage2),
+        "templates": templates_identity("stage2"),
+        "seed": recipe.seed,
+    }
+
+
+def row_hash(recipe: Recipe) -> str:
+    """Hash of everything that can change a trajectory row, and of nothing else (16 hex digits).
+
+    Needs the models' files, whose contents are part of it. The number of rounds, batch sizes, devices and whether videos
+    are saved do not change a row; stage 1 does where the loop starts from it.
+    """
+    verifiers = [component_identity(item) for item in recipe.stage2.verifiers]
+    start = align_hash(recipe) if recipe.stage2.start == "stage1" else ""
+    return digest([component_identity(recipe.video_model), verifiers, rewrite_settings(recipe), start])
+
+
+def align_hash(recipe: Recipe) -> str:
+    """Hash of everything that can change a row of stage 1 (16 hex digits), contents of its files included."""
+    stage1 = {name: value for name, value in asdict(recipe.stage1).items() if name not in _NOT_IN_ALIGNMENT}
+    models: Sequence[Any] = [component_identity(recipe.language_model), component_identity(recipe.embedder)]
+    return digest([models, with_contents(stage1), fingerprint(recipe.graph), templates_identity("stage1"), recipe.seed])

@@ -1,0 +1,86 @@
+"""Callbacks of the stages: rows are written as Lightning hands them over, and a line says how it goes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from ..console import say
+from ..data.store import PartStore, Row
+from .interruption import INTERRUPTION
+
+
+class RowWriter(BasePredictionWriter):
+    """Appends the rows of each step to a store; they are on disk before the next step begins."""
+
+    def __init__(self, store: PartStore) -> None:
+        """Takes the store; rows that it has already are not written again."""
+        super().__init__("batch")
+        self.store = store
+        self._known: set[tuple[Any, ...]] = set()
+
+    def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Learns what is there."""
+        self._known = {self._identity(row) for row in self.store.rows()}
+
+    def _identity(self, row: Row) -> tuple[Any, ...]:
+        # A last round has no rewrite; when the loop goes on, its row is written again with one.
+        return (*(row[name] for name in self.store.identity), bool(row.get("next_prompt")))
+
+    def write_on_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, prediction: Sequence[Row], *rest: Any
+    ) -> None:
+        """Writes the rows that are new."""
+        new = [row for row in prediction if self._identity(row) not in self._known]
+        if new:
+            self.store.append(new)
+
+
+class ScoreLine(lightning.Callback):
+    """Prints a line per round with the mean score of each verifier, and gives it to the logger if there is one."""
+
+    def on_predict_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Sequence[Row], batch: Any, batch_idx: int, *rest: Any
+    ) -> None:
+        """After a round."""
+        columns = sorted({name for row in outputs for name in row if name.startswith("score_")})
+        values = {name: [row[name] for row in outputs if row.get(name) is not None] for name in columns}
+        means = {name.removeprefix("score_"): sum(v) / len(v) for name, v in values.items() if v}
+        parts = ("generate", "judge", "rewrite")
+        seconds = sum(row[f"seconds_{part}"] for row in outputs for part in parts) / max(len(outputs), 1)
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
+        say(f"round {batch.round}: {len(outputs)} videos, {seconds:.2f} s each  {shown}")
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(
+                {f"round_{batch.round}/{name}": value for name, value in means.items()}, batch_idx
+            )
+
+
+class AlignmentLine(lightning.Callback):
+    """Prints a line per batch of stage 1 with what was chosen."""
+
+    def on_predict_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Sequence[Row], batch: Any, batch_idx: int, *rest: Any
+    ) -> None:
+        """After a batch."""
+        merged = sum(len(row["merges"]) for row in outputs)
+        shares = ", ".join(
+            f"{count} {choice}" for choice, count in Counter(row["choice"] for row in outputs).most_common()
+        )
+        say(f"stage 1: {len(outputs)} prompts, {merged} modifiers merged, chosen: {shares}")
+
+
+class EndWhenAsked(lightning.Callback):
+    """Ends a Trainer's run after the batch in which the process was asked to end."""
+
+    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """After the writers of the batch."""
+        INTERRUPTION.check()
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """A training goes on from its last whole epoch."""
+        INTERRUPTION.check()

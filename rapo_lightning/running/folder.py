@@ -1,0 +1,149 @@
+"""The run folder: who may write to it, what recipe made what, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..data.store import Row, make_folder
+from ..data.trajectory import read_rows
+from ..errors import RunError, UserError
+from ..recipe import Recipe
+from ..recipe.files import load_recipe
+from ..recipe.identity import settings_hash
+
+_LOCK, _HOLDER = ".lock", ".lock.pid"
+_CARD = """\
+---
+configs:
+- config_name: trajectories
+  default: true
+  data_files: trajectories/*.parquet
+- config_name: aligned
+  data_files: aligned/*.parquet
+- config_name: evaluation
+  data_files: evaluation/arms/*.parquet
+---
+A run of [rapo-lightning](https://arxiv.org/abs/2510.20206): `trajectories` has one row per prompt and round of the closed
+loop, `aligned` one per prompt of stage 1, `evaluation` one per prompt and arm. `recipe.yaml` is what made the trajectories.
+"""
+
+
+def is_main_process() -> bool:
+    """Whether this is the first process of a run; launchers number the others before they start them."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file whole or not at all.
+
+    Raises:
+        RunError: If the disk is full or read-only.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Never through a link that somebody laid there.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"{path} cannot be written: {error.strerror}. Make room or choose another `--out`.") from error
+
+
+def run_folder(recipe: Recipe, out: str) -> Path:
+    """The run's folder; it need not be there."""
+    return Path(out) if out else Path("runs") / recipe.name
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[Path]:
+    """Creates a run folder and keeps other runs out of it; the processes of one run share its lock.
+
+    Raises:
+        RunError: If it cannot be created.
+        UserError: If another run is writing to it.
+    """
+    make_folder(folder)
+    if not is_main_process():
+        yield folder
+        return
+    lock = FileLock(str(folder / _LOCK), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        holder = folder / _HOLDER
+        pid = holder.read_text(encoding="utf-8").strip() if holder.is_file() else "unknown"
+        raise UserError(
+            f"A run folder is written by one run at a time. Got {folder}, which process {pid} is writing to; wait for it or "
+            "choose another `--out`."
+        ) from error
+    try:
+        (folder / _HOLDER).write_text(f"{os.getpid()}\n", encoding="utf-8")
+        yield folder
+    finally:
+        (folder / _HOLDER).unlink(missing_ok=True)
+        (folder / _LOCK).unlink(missing_ok=True)
+        lock.release()
+
+
+def save_recipe(text: str, folder: Path, command: str, identity: str = "") -> None:
+    """Keeps the resolved recipe of a command beside what it made; that of `collect` is the run's own `recipe.yaml`.
+
+    Args:
+        text: The recipe as YAML.
+        folder: The run folder.
+        command: Name of the command.
+        identity: The rows' `recipe_hash`; the recipe is kept under it as well, for good.
+
+    Raises:
+        RunError: If the folder is read-only or full.
+    """
+    if not is_main_process():
+        return
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+    if command == "collect" or not (folder / "recipe.yaml").is_file():
+        write_text(folder / "recipe.yaml", text)
+    if command != "collect":
+        write_text(folder / "recipes" / f"{command}.yaml", text)
+    if identity:
+        write_text(folder / "recipes" / f"{identity}.yaml", text)
+    write_text(folder / "README.md", _CARD)
+
+
+def rows_of_recipe(recipe: Recipe, folder: Path) -> list[Row]:
+    """The trajectories in a run folder that a recipe made, found without its models' files.
+
+    Rows carry the hash of the weights they were made with; the recipes kept beside them say which hash belongs to which
+    recipe. Rows of schema version 1 have no such recipe: where they are all of one recipe, they are taken.
+
+    Args:
+        recipe: The recipe.
+        folder: The run folder.
+
+    Raises:
+        UserError: If there are no rows, or none or several sets of them could be meant.
+    """
+    rows = read_rows(folder / "trajectories")
+    if not rows:
+        raise UserError(
+            f"This needs trajectories. Got none in {folder / 'trajectories'}; run `collect` with the same recipe and `--out`."
+        )
+    found = list(dict.fromkeys(row["recipe_hash"] for row in rows))
+    kept = {name: folder / "recipes" / f"{name}.yaml" for name in found}
+    named = [name for name, path in kept.items() if path.is_file()]
+    same = [name for name in named if settings_hash(load_recipe(kept[name])) == settings_hash(recipe)]
+    chosen = same or ([] if named else found)
+    if len(chosen) != 1:
+        raise UserError(
+            f"The trajectories in {folder} must be of this recipe. Got rows of {', '.join(found)}, of which "
+            f"{len(chosen)} fit; use the recipe they were collected with (`recipes/<hash>.yaml` there) or collect anew."
+        )
+    return [row for row in rows if row["recipe_hash"] == chosen[0]]

@@ -1,0 +1,83 @@
+"""The models of a recipe, as one pool, and the checkpoints they need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from ..checkpoints import ensure, entries, locate
+from ..models import ModelPool
+from ..models.refiner import Refiner, read_refiner
+from ..recipe import Recipe
+from ..recipe.components import build
+
+Role = Literal["video_model", "language_model", "embedder"]
+ROLES: tuple[Role, ...] = ("video_model", "language_model", "embedder")
+
+
+def open_pool(recipe: Recipe, roles: Sequence[Role] = ROLES) -> ModelPool:
+    """Builds the models of a recipe; nothing is loaded.
+
+    Args:
+        recipe: The recipe.
+        roles: The fields to build; a command that makes no videos leaves the video model out.
+
+    Raises:
+        UserError: If a model is missing, unknown or takes other arguments.
+    """
+    built: dict[str, Any] = {role.removesuffix("_model"): build(getattr(recipe, role), role) for role in roles}
+    return ModelPool(**built, policy=recipe.residency)
+
+
+def open_refiner(
+    folder: str | Path, recipe: Recipe, models: ModelPool, own_base: bool = False, alone: bool = False
+) -> Refiner:
+    """A refiner whose base is the pool's, shared with whoever else uses it.
+
+    Args:
+        folder: The refiner's folder.
+        recipe: The recipe.
+        models: The pool.
+        own_base: Whether its base may be another than the recipe's language model, as that of a published rewriter.
+        alone: Whether nobody else uses the base, which is then merged with the adapter.
+
+    Raises:
+        UserError: If the folder is no refiner, or belongs to another base.
+    """
+    arguments = recipe.language_model.get("init_args", {})
+    base, batch_size = arguments.get("checkpoint"), int(arguments.get("batch_size", 16))
+    settings = read_refiner(folder, str(base) if base and not own_base else None)
+    return Refiner(settings, models.adapted(settings.weights, settings.base_model, batch_size, alone))
+
+
+def rewriter_checkpoints(recipe: Recipe) -> list[str]:
+    """Base and adapter of stage 1's rewriter, where it names them."""
+    if not recipe.stage1.rewriter:
+        return []
+    settings = read_refiner(recipe.stage1.rewriter)
+    return [name for name in (settings.base_model, settings.adapter) if name]
+
+
+def checkpoint_names(recipe: Recipe, roles: Sequence[Role] = ROLES) -> list[str]:
+    """The checkpoints that these of a recipe's models name."""
+    arguments = [getattr(recipe, role).get("init_args", {}) for role in roles]
+    return [str(item["checkpoint"]) for item in arguments if "checkpoint" in item]
+
+
+def fetch_models(recipe: Recipe, roles: Sequence[Role] = ROLES, further: Sequence[str] = ()) -> None:
+    """Fetches what these models name and the manifest knows.
+
+    Args:
+        recipe: The recipe.
+        roles: The fields whose models are used.
+        further: Other checkpoints that are used.
+
+    Raises:
+        UserError: If a checkpoint is neither known, nor a folder, nor a hub id.
+    """
+    names = [*checkpoint_names(recipe, roles), *further]
+    for name in names:
+        if name not in entries():
+            locate(name)
+    ensure(names)

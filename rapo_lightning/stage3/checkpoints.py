@@ -1,0 +1,99 @@
+"""The checkpoints of a training: written whole, found again in a folder that was moved, read with one sentence if damaged."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from ..errors import RunError
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it.
+
+    Lightning's own way renames too, but from the system's folder for temporary files, and a move from there to another
+    disk is a copy that a kill cuts off.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Writes a checkpoint whole or not at all; arguments as in Lightning's `CheckpointIO`.
+
+        Raises:
+            RunError: If the disk is full or read-only.
+        """
+        place = Path(path)
+        temporary, buffer = place.with_name(place.name + ".tmp"), io.BytesIO()
+        torch.save(checkpoint, buffer)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, place)
+        except OSError as error:
+            raise RunError(
+                f"{place} cannot be written: {error.strerror}. Make room or choose another `--out`, and run the same "
+                "command again to go on."
+            ) from error
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint that knows its best score again after its folder was moved; Lightning's forgets it then."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over a state whose paths may lie in the folder that was."""
+
+        def here(path: str) -> str:
+            return os.path.join(str(self.dirpath), os.path.basename(path)) if path else path
+
+        moved = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath})
+
+
+def checkpoint_callbacks(folder: Path, has_validation: bool) -> list[ModelCheckpoint]:
+    """What writes `best.ckpt` and, after it and with its state, `last.ckpt`.
+
+    Epoch ends alone: Lightning's resume in the middle of an epoch starts again at the epoch's first sample. Two callbacks,
+    because `save_last` writes nothing after an epoch that is not the best.
+
+    Args:
+        folder: Folder of the checkpoints.
+        has_validation: Whether there is a validation loss to choose by; if not, the last epoch is the best.
+    """
+    common: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
+    last = MovableCheckpoint(folder, filename=Path(LAST).stem, **common)
+    best = MovableCheckpoint(folder, filename=Path(BEST).stem, monitor="val_loss", **common)
+    return [best, last] if has_validation else [last]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint, on the CPU.
+
+    Raises:
+        RunError: If it is damaged or of another kind.
+    """
+    try:
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"epoch", "val_loss", "stopped", "state_dict"} - set(found)
+        if missing:
+            raise KeyError(f"no {', '.join(sorted(missing))} in it")
+    except (RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise RunError(
+            f"The checkpoint {path} cannot be read ({reason}). Delete {path.parent} and run the same command again to "
+            "train from the start."
+        ) from error
+    return found

@@ -1,0 +1,90 @@
+"""Writes a trained refiner as the folder that PEFT, vLLM, the hub and `Refiner` read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+
+from ..checkpoints import entries
+from ..data.store import make_folder
+from ..errors import RunError
+from ..models.refiner import CONFIG, VOCABULARY, RefinerFolder
+from ..prompting.pairs import SftPair
+from ..prompting.text import words
+
+_INCOMING, _REPLACED = ".tmp", ".old"
+
+
+def hub_name(checkpoint: str) -> str:
+    """What others load a base model by: its hub id where the manifest knows one, else its own name."""
+    entry = entries().get(checkpoint)
+    return str(entry.hub["repo"]) if entry is not None and entry.hub is not None else checkpoint
+
+
+def vocabulary(pairs: Sequence[SftPair]) -> frozenset[str]:
+    """The words of training pairs, by which a user of the refiner can tell which words it has never seen."""
+    return frozenset(
+        word for pair in pairs for turn in (pair.prompt[-1], *pair.completion) for word in words(turn["content"])
+    )
+
+
+def recover(folder: Path) -> None:
+    """Puts a refiner in order after a kill in the middle of `export`: nothing half-written stays.
+
+    Args:
+        folder: The refiner's folder, there or not.
+    """
+    replaced = folder.with_name(folder.name + _REPLACED)
+    if replaced.is_dir() and not folder.exists():
+        os.replace(replaced, folder)
+    for leftover in (replaced, folder.with_name(folder.name + _INCOMING)):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def export(settings: RefinerFolder, model: Any, tokenizer: Any, card: str) -> None:
+    """Writes a refiner's folder; it appears whole or not at all, and an older one stays until then.
+
+    Args:
+        settings: What it says of itself, with the folder to write.
+        model: The trained PEFT model.
+        tokenizer: The base model's tokenizer with its chat template.
+        card: Text of `README.md`.
+
+    Raises:
+        RunError: If the disk is full or read-only.
+    """
+    folder = settings.path
+    incoming, replaced = (folder.with_name(folder.name + end) for end in (_INCOMING, _REPLACED))
+    try:
+        make_folder(incoming)
+        _write(incoming, settings, model, tokenizer, card)
+        if folder.exists():
+            os.replace(folder, replaced)
+        os.replace(incoming, folder)
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"The refiner cannot be written to {folder}: {getattr(error, 'strerror', None) or error}. Make room or choose another `--out`, and "
+            "run the same command again: the training is kept."
+        ) from error
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _write(folder: Path, settings: RefinerFolder, model: Any, tokenizer: Any, card: str) -> None:
+    # The name by which others find the base, not the folder it was loaded from here.
+    model.peft_config["default"].base_model_name_or_path = hub_name(settings.base_model)
+    # bfloat16 halves the file; the rounding is far below what training at these rates resolves.
+    weights = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items() if "lora_" in name}
+    # No embeddings: the base has them, and to find out PEFT would ask the hub.
+    model.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
+    tokenizer.save_pretrained(folder)
+    config = yaml.safe_dump(settings.config(), sort_keys=False, allow_unicode=True)
+    (folder / CONFIG).write_text(config, encoding="utf-8")
+    (folder / VOCABULARY).write_text("\n".join(sorted(settings.vocabulary)) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import errno
+import math
+from pathlib import Path
+
+import datasets
+import pyarrow.parquet
+import pytest
+
+from rapo_lightning.data.ranking import average_ranks, best_round, mean_score
+from rapo_lightning.data.trajectory import (
+    Row,
+    TrajectoryStore,
+    by_prompt,
+    read_rows,
+)
+from rapo_lightning.errors import RunError
+
+
+def make_row(
+    prompt_id: str = "p", round_: int = 0, a: float | None = 0.5, b: float | None = 0.5, **more: object
+) -> Row:
+    row: Row = {
+        "prompt_id": prompt_id, "source_prompt": "a ball", "phys_law": "", "round": round_, "prompt": f"ball {round_}",
+        "seed": 1, "video": "", "score_a": a, "score_b": b, "critique": "", "physics": "", "flow": [[0.0, 1.0]],
+        "next_prompt": "", "video_model": "v", "vision_language_model": "", "language_model": "l", "recipe_hash": "h",
+        "seconds_generate": 0.1, "seconds_judge": 0.1, "seconds_rewrite": 0.1,
+    }  # fmt: skip
+    return {**row, **more}
+
+
+def test_rows_come_back_and_load_with_plain_datasets(tmp_path: Path) -> None:
+    store = TrajectoryStore(tmp_path / "t", ["a", "b"])
+    store.append([make_row(round_=1, a=None, b=None), make_row("q")])
+    store.append([make_row(round_=0, critique="The ball is missing.")])
+    rows = store.rows()
+    assert [(row["prompt_id"], row["round"]) for row in rows] == [("p", 0), ("p", 1), ("q", 0)]
+    assert rows[1]["score_a"] is None
+    loaded = datasets.load_dataset("parquet", data_files=str(tmp_path / "t/*.parquet"), cache_dir=str(tmp_path / "c"))
+    assert loaded["train"].features == store.features
+    assert len(loaded["train"]) == 3
+
+
+def test_columns_stand_in_the_documented_order(tmp_path: Path) -> None:
+    columns = list(TrajectoryStore(tmp_path, ["a"]).features)
+    assert columns[:8] == [
+        "schema_version",
+        "prompt_id",
+        "source_prompt",
+        "phys_law",
+        "round",
+        "prompt",
+        "seed",
+        "video",
+    ]
+    assert columns[8:10] == ["score_a", "critique"]
+
+
+def test_a_row_written_twice_counts_once(tmp_path: Path) -> None:
+    store = TrajectoryStore(tmp_path, ["a", "b"])
+    store.append([make_row()])
+    store.append([make_row(), make_row(recipe_hash="other")])
+    assert len(store.rows("h")) == 1
+    assert len(store.rows()) == 2
+
+
+def test_damaged_part_is_named_with_the_way_out(tmp_path: Path) -> None:
+    store = TrajectoryStore(tmp_path, ["a", "b"])
+    store.append([make_row()])
+    (tmp_path / "part-broken.parquet").write_bytes(b"PAR1 not a parquet")
+    with pytest.raises(RunError, match=r"part-broken\.parquet cannot be read.*Move it away"):
+        store.rows()
+    (tmp_path / "part-broken.parquet").unlink()
+    assert len(store.rows()) == 1
+
+
+def test_full_disk_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = TrajectoryStore(tmp_path, ["a", "b"])
+    store.append([make_row()])
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pyarrow.parquet, "write_table", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        store.append([make_row(round_=1)])
+    assert len(store.rows()) == 1
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be created"):
+        TrajectoryStore(tmp_path / "file" / "t", ["a"])
+
+
+def test_average_ranks_share_ties_and_put_missing_last() -> None:
+    rounds = [make_row(a=0.1, b=0.9), make_row(round_=1, a=0.9, b=0.9), make_row(round_=2, a=None, b=0.1)]
+    assert average_ranks(rounds) == [1.75, 1.25, 3.0]
+    assert best_round(rounds)["round"] == 1
+
+
+def test_earliest_round_wins_a_tie() -> None:
+    assert best_round([make_row(round_=0, a=0.2, b=0.8), make_row(round_=1, a=0.8, b=0.2)])["round"] == 0
+
+
+def test_nan_ranks_last_and_never_wins() -> None:
+    rounds = [make_row(a=0.5, b=0.5), make_row(round_=1, a=math.nan, b=math.nan), make_row(round_=2, a=None, b=0.5)]
+    assert average_ranks(rounds) == [1.25, 2.75, 2.0]
+    assert best_round(rounds[::-1])["round"] == 0
+
+
+def test_mean_score_leaves_missing_out() -> None:
+    assert mean_score(make_row(a=math.nan, b=0.4)) == pytest.approx(0.4)
+    assert mean_score(make_row(a=None, b=0.4)) == pytest.approx(0.4)
+    assert mean_score(make_row(a=None, b=None)) == float("-inf")
+
+
+def test_rows_group_by_prompt_in_round_order() -> None:
+    groups = by_prompt([make_row(round_=2), make_row(round_=0), make_row("q")])
+    assert [row["round"] for row in groups["p"]] == [0, 2]
+
+
+def test_missing_folder_has_no_rows(tmp_path: Path) -> None:
+    assert read_rows(tmp_path / "none") == []

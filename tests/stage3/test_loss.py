@@ -1,0 +1,120 @@
+"""The loss is a mean over tokens, whatever the micro-batches, the batch size and the number of processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+
+from datamodules import PairDataModule
+from rapo_lightning.models.refiner import refiner_messages
+from rapo_lightning.models.transformers_language import load_causal_model
+from rapo_lightning.recipe import Lora, Stage3
+from rapo_lightning.stage3.module import RefinerModule
+from rapo_lightning.stage3.pairs import SftPair
+
+STAGE3 = Stage3(lora=Lora(r=2, alpha=2, dropout=0.0))
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+    "enable_model_summary": False, "use_distributed_sampler": False,
+}  # fmt: skip
+
+
+def pairs(count: int) -> list[SftPair]:
+    """Pairs whose completions have unequal lengths."""
+    return [
+        SftPair(
+            refiner_messages(f"ball {number}", "Rewrite."),
+            [{"role": "assistant", "content": "a red ball rolls " * (1 + 3 * (number % 4))}], 0.0, str(number),
+        )
+        for number in range(count)
+    ]  # fmt: skip
+
+
+class Recorder(RefinerModule):
+    """Keeps the gradients that the optimizer sees."""
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().on_before_optimizer_step(optimizer)
+        self.gradients = [p.grad.clone() for p in self.parameters() if p.grad is not None]
+
+
+def recorder(language_model: Path) -> tuple[Recorder, Any]:
+    base, tokenizer = load_causal_model(str(language_model), "float32")
+    module = Recorder(base, STAGE3, seed=0)
+    torch.manual_seed(1)
+    # A fresh adapter has zero in B, and then no gradient in A.
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return module, tokenizer
+
+
+def gradients(language_model: Path, micro_batch: int, accumulation: int, count: int = 4) -> list[torch.Tensor]:
+    module, tokenizer = recorder(language_model)
+    data = PairDataModule(pairs(count), [], tokenizer, micro_batch, 512, seed=0)
+    trainer = lightning.Trainer(**QUIET, max_epochs=1, accumulate_grad_batches=accumulation)
+    trainer.fit(module, data)
+    return module.gradients
+
+
+def val_loss(language_model: Path, batch_size: int) -> float:
+    module, tokenizer = recorder(language_model)
+    data = PairDataModule(pairs(1), pairs(8), tokenizer, batch_size, 512, seed=0)
+    (found,) = lightning.Trainer(**QUIET).validate(module, data, verbose=False)
+    return found["val_loss"]
+
+
+def test_gradients_do_not_depend_on_micro_batches(language_model: Path) -> None:
+    whole = gradients(language_model, 4, 1)
+    for micro_batch, accumulation in ((1, 4), (2, 2), (3, 2)):
+        for found, expected in zip(gradients(language_model, micro_batch, accumulation), whole, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_are_those_of_the_mean_over_tokens(language_model: Path) -> None:
+    module, tokenizer = recorder(language_model)
+    data = PairDataModule(pairs(4), [], tokenizer, 4, 512, seed=0)
+    batch = next(iter(data.train_dataloader()))
+    # transformers' own loss of one batch is that mean.
+    module.model(**batch).loss.backward()
+    expected = [p.grad for p in module.parameters() if p.grad is not None]
+    for found, own in zip(gradients(language_model, 1, 4), expected, strict=True):
+        torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-5)
+
+
+def test_a_last_step_with_fewer_micro_batches_is_a_mean_too(language_model: Path) -> None:
+    for found, expected in zip(
+        gradients(language_model, 1, 4, count=2), gradients(language_model, 2, 1, count=2), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_validation_loss_does_not_depend_on_the_batch_size(language_model: Path) -> None:
+    losses = [val_loss(language_model, size) for size in (1, 3, 8)]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_what_fills_up_a_share_has_no_loss(language_model: Path, count: int) -> None:
+    _, tokenizer = load_causal_model(str(language_model), "float32")
+    data = PairDataModule(pairs(count), pairs(count), tokenizer, 2, 512, seed=0)
+
+    class TwoRanks:
+        world_size = 2
+
+        def __init__(self, rank: int) -> None:
+            self.global_rank = rank
+
+    for loader in ("train_dataloader", "val_dataloader"):
+        counted, batches = 0, []
+        for rank in range(2):
+            data.trainer = TwoRanks(rank)  # type: ignore[assignment]
+            share = list(getattr(data, loader)())
+            batches.append(len(share))
+            counted += sum(int((batch["labels"] != -100).sum()) for batch in share)
+        assert batches[0] == batches[1]
+        assert counted == sum(label != -100 for tokens in data.training for label in tokens["labels"])

@@ -1,0 +1,124 @@
+"""The recipe for Wan2.1 with tiny random copies of its models: all of its code paths, none of its weights."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rapo_lightning import Refiner
+from rapo_lightning.checkpoints import entries
+from rapo_lightning.cli import main
+from rapo_lightning.data.trajectory import read_rows
+from rapo_lightning.models import Embedder, TransformersLanguageModel
+from rapo_lightning.prompting.chat import Sampling
+from rapo_lightning.recipe.files import load_recipe
+from rapo_lightning.verifiers import Judgement, View
+from tests import tiny_models
+from tests.helpers import ROOT
+
+RECIPE = ROOT / "recipes/wan21.yaml"
+
+
+class Contrast:
+    """Scores a video by its contrast, which random models change from prompt to prompt."""
+
+    name = "contrast"
+
+    def judge(self, views: Sequence[View], embedder: Embedder) -> list[Judgement]:
+        return [Judgement(float(view.frames.std()) / 128) for view in views]
+
+
+@pytest.fixture(scope="module")
+def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that put the tiny models in the place of the published ones and shrink the call."""
+    folder = tmp_path_factory.mktemp("models")
+    values: dict[str, Any] = {
+        f"{field}.init_args.checkpoint": str(build(folder / field)) for field, build in tiny_models.ALL.items()
+    }
+    call = load_recipe(RECIPE).video_model["init_args"]["call"]
+    values["video_model.init_args.call"] = {
+        **call, "height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 2, "max_sequence_length": 64,
+    }  # fmt: skip
+    values |= {
+        "video_model.init_args.fps": 8.0, "limit": 4, "stage2.rounds": 3, "stage2.candidates": 2, "stage2.physics_tokens": 4,
+        "stage2.sampling.max_new_tokens": 8, "stage3.sampling.max_new_tokens": 8, "stage3.epochs": 2,
+        "stage3.pairs.margin": -1.0, "stage3.lora.r": 4, "stage3.max_length": 2048, "trainer.accelerator": "cpu",
+    }  # fmt: skip
+    values["stage2.verifiers"] = [*load_recipe(RECIPE).stage2.verifiers, {"class_path": "tests.test_wan21.Contrast"}]
+    values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return ["--allow_package=tests", *(f"--{key}={value}" for key, value in values.items())]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, overrides: list[str]) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setenv("RAPO_CACHE", str(folder / "cache"))
+        for command in ("collect", "finetune"):
+            assert main([command, str(RECIPE), f"--out={folder}", *overrides]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _from_the_checkout(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("RAPO_CACHE", str(run / "cache"))
+
+
+def test_loop_goes_its_rounds(run: Path) -> None:
+    rows = read_rows(run / "trajectories")
+    assert sorted(row["round"] for row in rows) == [0] * 4 + [1] * 4 + [2] * 4
+    assert all(row["score_temporal_coherence"] is not None and row["flow"] for row in rows)
+    assert all((run / row["video"]).is_file() for row in rows)
+    # The physics check ran where a prompt has a law, and its answer is in the row.
+    assert any(row["physics"] for row in rows if row["phys_law"] and row["round"] == 0)
+
+
+def test_running_again_does_nothing_new(run: Path, overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (run / "trajectories").iterdir()}
+    adapter = (run / "refiner/adapter_model.safetensors").read_bytes()
+    for command in ("collect", "finetune"):
+        assert main([command, str(RECIPE), f"--out={run}", *overrides]) == 0
+    assert "4 prompts, 4 already complete" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (run / "trajectories").iterdir()} == before
+    assert (run / "refiner/adapter_model.safetensors").read_bytes() == adapter
+
+
+def test_refiner_plugs_back_in(run: Path, overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert Refiner.from_pretrained(run / "refiner")("a cat on a sofa")
+    assert main(["refine", str(RECIPE), "a cat on a sofa", f"--out={run}", *overrides]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_recipe_is_well_formed_and_names_known_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", str(RECIPE)]) == 0
+    assert "well-formed" in capsys.readouterr().out
+    recipe = load_recipe(RECIPE)
+    for model in (recipe.video_model, recipe.language_model, recipe.embedder):
+        assert model["init_args"]["checkpoint"] in entries()
+
+
+def test_no_prompt_is_on_both_sides() -> None:
+    sides = []
+    for name in ("prompts", "prompts_heldout"):
+        with (ROOT / f"recipes/wan21/{name}.csv").open(newline="") as file:
+            sides.append([row["prompt"] for row in csv.DictReader(file)])
+    assert [len(side) for side in sides] == [40, 20]
+    assert len(set(sides[0]) | set(sides[1])) == 60
+
+
+def test_published_adapter_format_changes_what_its_base_says(tmp_path: Path) -> None:
+    base = tiny_models.llama(tmp_path / "llama")
+    adapter = tiny_models.llama_rewriter(base, tmp_path / "llama3_1_instruct_lora_rewrite")
+    asked = [[{"role": "system", "content": "You refine captions."}, {"role": "user", "content": "a ball"}]]
+    answers = [
+        TransformersLanguageModel(str(base), adapter=folder).complete(asked, [1], Sampling(max_new_tokens=12))
+        for folder in ("", str(adapter))
+    ]
+    assert answers[0] != answers[1]
