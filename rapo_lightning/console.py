@@ -17,6 +17,7 @@ _NOISE = (
     ".*GPU available but not used.*",
     ".*`torch_dtype` is deprecated.*",
     ".*is_gradient_checkpointing` is deprecated.*",
+    ".*Total length of `list` across ranks is zero.*",
     ".*The number of training batches .* is smaller than the logging interval.*",
 )
 

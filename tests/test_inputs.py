@@ -13,7 +13,7 @@ from rapo_lightning.data.prompts import read_prompts
 from rapo_lightning.data.resources import shipped_recipes
 from rapo_lightning.errors import UserError
 from rapo_lightning.prompting.chat import Sampling
-from rapo_lightning.recipe import Optimizer, Pairs, Recipe, Stage2, Stage3, components
+from rapo_lightning.recipe import Evaluation, Optimizer, Pairs, Recipe, Stage2, Stage3, components
 from rapo_lightning.recipe.components import build, check
 from rapo_lightning.recipe.identity import row_hash
 
@@ -121,6 +121,11 @@ def test_row_hash_sees_what_changes_a_row_and_nothing_else(tmp_path: Path) -> No
         (lambda: Sampling(top_p=0), "Got temperature"),
         (lambda: Stage2(rounds=0), "Got rounds=0"),
         (lambda: Pairs(validation_share=1.0), "validation_share=1.0"),
+        (lambda: Pairs(margin=float("nan")), "margin=nan"),
+        (lambda: Pairs(floors={"a": float("nan")}), "floors="),
+        (lambda: Stage2(flow_seconds=0), "Got 0"),
+        (lambda: Recipe(limit=-1), "Got -1"),
+        (lambda: Evaluation(limit=-1), "Got -1"),
         (lambda: Stage3(optimizer=Optimizer(batch_size=3, micro_batch_size=2)), "batch_size=3"),
     ],
 )
@@ -191,3 +196,8 @@ def test_components_are_built_with_their_arguments() -> None:
         {"class_path": "rapo_lightning.verifiers.TextFidelity", "init_args": {"enough": 0.3}}, "evaluation.metric"
     )
     assert built.enough == 0.3
+
+
+def test_what_the_lab_switches_on_is_off_elsewhere() -> None:
+    assert Stage2().style_weight == 0
+    assert not Recipe().stage1.carry_over

@@ -21,7 +21,7 @@ _CACHE = "identities.json"
 def identity(checkpoint: str) -> str:
     """Identity of a checkpoint: 16 hex digits that change with its weights, configuration or tokenizer.
 
-    A folder with recorded checksums is known by these, another folder by the contents of its files (read once, then
+    A folder with recorded checksums, none of whose files is newer, is known by these, another folder by the contents of its files (read once, then
     remembered by path, size and time of change), a hub id by the commit in the local hub cache. Nothing is fetched: a
     checkpoint that is not here is known by its name alone, so ask after it was fetched.
 
@@ -34,11 +34,20 @@ def identity(checkpoint: str) -> str:
     entry = entries().get(checkpoint)
     folder = ready_folder(entry) if entry else find(checkpoint)
     if folder is not None and folder.is_dir():
-        digests = read_marker(folder) if (folder / MARKER).is_file() else _digests(folder)
+        digests = read_marker(folder) if _is_current(folder) else _digests(folder)
         kept = {name: digest for name, digest in digests.items() if _counts(Path(name))}
         return _short(json.dumps(kept, sort_keys=True))
     commit = _cached_commit(checkpoint) if entry is None and checkpoint.count("/") == 1 else ""
     return _short(f"{checkpoint}@{commit}" if commit else checkpoint)
+
+
+def _is_current(folder: Path) -> bool:
+    """Whether checksums were recorded, and no file has changed since."""
+    marker = folder / MARKER
+    if not marker.is_file():
+        return False
+    recorded = marker.stat().st_mtime_ns
+    return all(path.stat().st_mtime_ns <= recorded for path in folder.rglob("*") if path.is_file())
 
 
 def _short(text: str) -> str:

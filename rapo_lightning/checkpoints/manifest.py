@@ -86,6 +86,8 @@ def locate(checkpoint: str) -> str:
     Raises:
         UserError: If it is none of these, or a known checkpoint that was not fetched.
     """
+    if not checkpoint:
+        raise UserError("A checkpoint must be named. Got an empty name; name a folder, a hub id or a known checkpoint.")
     if checkpoint in entries():
         folder = ready_folder(entries()[checkpoint])
         if folder is None:

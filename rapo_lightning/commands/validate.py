@@ -37,6 +37,7 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
     from ..models import ModelPool
     from ..prompting.examples import read_examples
     from ..recipe.components import check
+    from ..running.pool import open_pool
     from ..stage1.align import AlignParts
     from ..stage2.judges import build_judge, build_judges
     from ..stage3.pairs import check_floors
@@ -44,6 +45,7 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
     evaluation = recipe.evaluation
     yield lambda: check(recipe.video_model, "video_model")
     yield lambda: check(recipe.embedder, "embedder")
+    yield lambda: open_pool(recipe, ())
     yield lambda: build_judges(recipe)
     yield lambda: check_floors(recipe)
     yield lambda: build_judge(evaluation.metric, "evaluation.metric")

@@ -98,11 +98,21 @@ def _write_whole(file: Any, text: bytes, begin: int) -> None:
         raise
 
 
+_FIELDS: dict[str, set[str]] = {
+    "generations": {"key", "video", "bytes", "seconds"},
+    "judgements": {"key", "seconds"},
+    "rewrites": {"key", "physics", "next_prompt", "seconds"},
+}
+"""What a record of each phase has at least."""
+
+
 def _parse(line: bytes, path: Path) -> Record:
     try:
         record: Record = json.loads(line)
-        record["key"]
-    except (ValueError, KeyError, TypeError) as error:
+        missing = _FIELDS[path.name.split(".")[0]] - set(record)
+        if missing:
+            raise KeyError(*sorted(missing))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(
             f"A line of {path} is no record. Got {line[:60]!r}; delete that line and run the command again: only what it "
             "recorded is made anew."

@@ -126,7 +126,7 @@ def read_parts(folder: Path, identity: tuple[str, ...], recipe_hash: str | None 
                 f"The part {path} cannot be read ({reason}). Move it away and run the command that wrote it again: only "
                 "its rows are made anew."
             ) from error
-        _check_version(part, path)
+        _check_columns(part, path, identity)
         for row in part:
             key = tuple(row[name] for name in identity)
             if recipe_hash in (None, row["recipe_hash"]) and (key not in found or _continues(row, found[key])):
@@ -139,7 +139,13 @@ def _continues(row: Row, other: Row) -> bool:
     return bool(row.get("next_prompt")) and not other.get("next_prompt")
 
 
-def _check_version(part: Sequence[Row], path: Path) -> None:
+def _check_columns(part: Sequence[Row], path: Path, identity: tuple[str, ...]) -> None:
+    missing = [name for name in ("schema_version", *identity) if part and name not in part[0]]
+    if missing:
+        raise RunError(
+            f"Rows must have the columns {', '.join(identity)} and schema_version. Got {path} without {', '.join(missing)}; "
+            "move it away."
+        )
     newer = [row["schema_version"] for row in part if row["schema_version"] > SCHEMA_VERSION]
     if newer:
         raise RunError(

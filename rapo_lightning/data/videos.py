@@ -111,7 +111,7 @@ class VideoStore:
             os.replace(temporary, path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise _unwritable(path, str(error.strerror)) from error
+            raise _unwritable(path, str(error.strerror or error)) from error
 
     def kept(self, key: str) -> Frames | None:
         """Frames that were put aside, or None."""

@@ -20,9 +20,9 @@ from ..data.videos import VideoStore
 from ..models import ModelPool
 from ..recipe import Recipe
 from ..recipe.identity import component_identity, digest
-from ..running.callbacks import EndWhenAsked, RowWriter
+from ..running.callbacks import RowWriter
 from ..running.folder import is_main_process
-from ..running.trainer import predict_trainer
+from ..running.trainer import predict, predict_trainer
 from ..stage2.screening import Judge, Screening, Take, round_row
 
 
@@ -92,7 +92,7 @@ def score_prompts(
     video = component_identity(recipe.video_model)
     identity = digest([video, judge.identity, settings.seed, settings.flow_seconds, arm.name, arm.identity])
     store = TrajectoryStore(folder / "evaluation" / "arms", [judge.verifier.name])
-    trainer = predict_trainer(recipe.trainer, [RowWriter(store), EndWhenAsked()])
+    trainer = predict_trainer(recipe.trainer, [RowWriter(store)])
     if is_main_process():
         store.clean()
     done = {row["prompt_id"] for row in store.rows(identity)}
@@ -101,8 +101,7 @@ def score_prompts(
         records, videos = Records(folder, trainer.global_rank), VideoStore(folder)
         screening = Screening(models, [judge], video, records, videos, settings.flow_seconds, False, record_flow=False)
         module = ArmModule(arm, screening, settings.seed, identity)
-        trainer.predict(module, PromptDataModule(left, recipe.stage2.batch_size), return_predictions=False)
-        trainer.strategy.barrier()
+        predict(trainer, module, PromptDataModule(left, recipe.stage2.batch_size))
         if is_main_process():
             videos.clean()
     wanted = {prompt.id for prompt in prompts}

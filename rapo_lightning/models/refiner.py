@@ -28,6 +28,8 @@ WEIGHTS = "adapter_model.safetensors"
 _ADAPTER = ("adapter_config.json", WEIGHTS)
 VOCABULARY = "vocabulary.txt"
 """Words of the training pairs, one a line; not every refiner has it."""
+_REQUIRED = ("base_model", "system", "sampling", "seed")
+"""Fields of `refiner.yaml` without which it was cut off, or is none."""
 _NO_FIELDS = {"path", "vocabulary"}
 
 
@@ -116,6 +118,9 @@ def _read_config(path: Path) -> RefinerFolder:
         loaded = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(loaded, dict):
             raise TypeError(f"a {type(loaded).__name__} instead of fields")
+        missing = [name for name in _REQUIRED if name not in loaded]
+        if missing:
+            raise ValueError(f"no {', '.join(missing)}")
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(RefinerFolder, skip=_NO_FIELDS)
         fields = parser.instantiate(parser.parse_object(loaded))

@@ -34,7 +34,7 @@ def recipe_path(name: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"A recipe must be YAML in UTF-8. Got {path}: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"A recipe must be a mapping of sections. Got {path}, which holds a {type(loaded).__name__}.")
@@ -50,6 +50,13 @@ def _place(recipe: dict[str, Any], key: str, value: Any, word: str) -> None:
     if not isinstance(place, dict):
         raise UserError(f"An option can set fields, not items of a list. Got `{word}`; edit the recipe instead.")
     place[last] = value
+
+
+def _value(text: str, key: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"`--{key}` must be YAML. Got {text!r}: {' '.join(str(error).split())}.") from error
 
 
 def recipe_arguments(name: str, rest: list[str]) -> list[str]:
@@ -71,7 +78,7 @@ def recipe_arguments(name: str, rest: list[str]) -> list[str]:
     for word in words:
         key, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("--") and (".init_args." in key or key.startswith("trainer.")):
-            _place(loaded, key, yaml.safe_load(value if equals else next(words, "")), word)
+            _place(loaded, key, _value(value if equals else next(words, ""), key), word)
         else:
             kept.append(word)
     return ["--config", yaml.safe_dump(loaded, sort_keys=False), *kept]

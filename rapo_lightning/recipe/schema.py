@@ -32,6 +32,13 @@ class Evaluation:
     flow_seconds: float = 0.5
     """Time between two frames of the optical flow that the metric sees (the authors' script)."""
 
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        if self.limit < 0 or not self.flow_seconds > 0:
+            raise ValueError(
+                f"`evaluation` needs limit >= 0 and flow_seconds > 0. Got {self.limit} and {self.flow_seconds}."
+            )
+
 
 @dataclass
 class Recipe:
@@ -80,3 +87,5 @@ class Recipe:
                 "`name` must be a plain folder name of letters, digits, '.', '_' and '-', which does not begin with a dot. "
                 f"Got {self.name!r}; use `--out` to put the run elsewhere."
             )
+        if self.limit < 0:
+            raise ValueError(f"`limit` must be 0 (all prompts) or more. Got {self.limit}.")

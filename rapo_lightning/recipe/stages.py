@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
@@ -122,6 +123,8 @@ class Stage2:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
+        if not self.flow_seconds > 0:
+            raise ValueError(f"`stage2.flow_seconds` must be more than 0. Got {self.flow_seconds}.")
         if min(self.rounds, self.candidates, self.batch_size) < 1 or self.examples_per_prompt < 0 or self.memory < 0:
             raise ValueError(
                 "`stage2` needs rounds, candidates and batch_size >= 1, examples_per_prompt and memory >= 0. Got "
@@ -150,6 +153,11 @@ class Pairs:
             raise ValueError(
                 "`stage3.pairs` needs 0 <= validation_share < 1 and max_words >= 1. Got "
                 f"validation_share={self.validation_share}, max_words={self.max_words}."
+            )
+        if not all(math.isfinite(value) for value in (self.margin, *self.floors.values())):
+            raise ValueError(
+                "`stage3.pairs` needs numbers for margin and floors, or no pair would pass. Got "
+                f"margin={self.margin}, floors={self.floors}."
             )
 
 

@@ -28,7 +28,16 @@ def results_table(path: Path) -> str:
         closure = results["gap_closure"]
         rows = "".join(_line(name, arm, closure.get(name)) for name, arm in results["arms"].items())
         metric = escape(results["metric"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise RunError(
             f"{path} must hold what `evaluate` writes. Got {type(error).__name__}: {str(error)[:200]} on reading it; run "
             "`evaluate` again, or move the file away."

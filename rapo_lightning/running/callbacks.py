@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.callbacks import BasePredictionWriter, TQDMProgressBar
 
 from ..console import say
 from ..data.store import PartStore, Row
@@ -58,6 +58,16 @@ class ScoreLine(lightning.Callback):
             trainer.logger.log_metrics(
                 {f"round_{batch.round}/{name}": value for name, value in means.items()}, batch_idx
             )
+
+
+class QuietBar(TQDMProgressBar):
+    """Lightning's progress bar without the number of a log folder, which says nothing to a user."""
+
+    def get_metrics(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What stands behind the bar."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
 class AlignmentLine(lightning.Callback):

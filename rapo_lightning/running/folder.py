@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..console import say
 from ..data.store import Row, make_folder
 from ..data.trajectory import read_rows
 from ..errors import RunError, UserError
@@ -62,6 +63,24 @@ def run_folder(recipe: Recipe, out: str) -> Path:
     return Path(out) if out else Path("runs") / recipe.name
 
 
+_WRITTEN = ("*", "records/*", "checkpoints/*/*", "refiner*/*", "recipes/*", "trajectories/*", "videos/*", "pending/*")
+"""Where a run writes; loggers keep links of their own in `logs` and the like."""
+
+
+def _refuse_links(folder: Path) -> None:
+    """A link where a run writes would let a stranger's run folder overwrite the user's files.
+
+    Raises:
+        UserError: If there is one.
+    """
+    links = [path for pattern in _WRITTEN for path in folder.glob(pattern) if path.is_symlink()]
+    if links:
+        raise UserError(
+            f"A run folder must hold no links where it is written to. Got {links[0]}, which leads elsewhere; remove it, or "
+            "choose another `--out`."
+        )
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[Path]:
     """Creates a run folder and keeps other runs out of it; the processes of one run share its lock.
@@ -71,6 +90,7 @@ def locked(folder: Path) -> Iterator[Path]:
         UserError: If another run is writing to it.
     """
     make_folder(folder)
+    _refuse_links(folder)
     if not is_main_process():
         yield folder
         return
@@ -85,7 +105,7 @@ def locked(folder: Path) -> Iterator[Path]:
             "choose another `--out`."
         ) from error
     try:
-        (folder / _HOLDER).write_text(f"{os.getpid()}\n", encoding="utf-8")
+        write_text(folder / _HOLDER, f"{os.getpid()}\n")
         yield folder
     finally:
         (folder / _HOLDER).unlink(missing_ok=True)
@@ -118,6 +138,16 @@ def save_recipe(text: str, folder: Path, command: str, identity: str = "") -> No
     write_text(folder / "README.md", _CARD)
 
 
+def _kept_hash(path: Path) -> str:
+    try:
+        return settings_hash(load_recipe(path))
+    except (UserError, UnicodeDecodeError) as error:
+        raise RunError(
+            f"{path} must be the recipe that its rows were made with. Got {' '.join(str(error).split())[:200]}; move it away, "
+            "or restore it."
+        ) from error
+
+
 def rows_of_recipe(recipe: Recipe, folder: Path) -> list[Row]:
     """The trajectories in a run folder that a recipe made, found without its models' files.
 
@@ -139,8 +169,14 @@ def rows_of_recipe(recipe: Recipe, folder: Path) -> list[Row]:
     found = list(dict.fromkeys(row["recipe_hash"] for row in rows))
     kept = {name: folder / "recipes" / f"{name}.yaml" for name in found}
     named = [name for name, path in kept.items() if path.is_file()]
-    same = [name for name in named if settings_hash(load_recipe(kept[name])) == settings_hash(recipe)]
-    chosen = same or ([] if named else found)
+    same = [name for name in named if _kept_hash(kept[name]) == settings_hash(recipe)]
+    # Where a file that the recipe names has changed since, the recipe made several sets: the last one counts.
+    newest = sorted(same, key=lambda name: kept[name].stat().st_mtime_ns)[-1:]
+    chosen = newest or ([] if named else found)
+    if len(same) > 1:
+        say(
+            f"This recipe made {len(same)} sets of rows, from files of other contents: the last, {chosen[0]}, is taken."
+        )
     if len(chosen) != 1:
         raise UserError(
             f"The trajectories in {folder} must be of this recipe. Got rows of {', '.join(found)}, of which "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..checkpoints import ensure, entries, locate
+from ..errors import UserError
 from ..models import ModelPool
 from ..models.refiner import Refiner, read_refiner
 from ..recipe import Recipe
@@ -26,6 +27,11 @@ def open_pool(recipe: Recipe, roles: Sequence[Role] = ROLES) -> ModelPool:
     Raises:
         UserError: If a model is missing, unknown or takes other arguments.
     """
+    if recipe.vision_language_model.get("class_path"):
+        raise UserError(
+            "`vision_language_model` has no class to name yet: verifiers write the critique. Got "
+            f"{recipe.vision_language_model['class_path']!r}; leave it out."
+        )
     built: dict[str, Any] = {role.removesuffix("_model"): build(getattr(recipe, role), role) for role in roles}
     return ModelPool(**built, policy=recipe.residency)
 

@@ -13,11 +13,14 @@ from typing import Any
 import lightning
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
-from lightning.fabric.plugins.environments import TorchElasticEnvironment
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ..errors import UserError
+from .callbacks import EndWhenAsked, QuietBar
+from .interruption import INTERRUPTION
 
 BARRIER_TIMEOUT = timedelta(hours=24)
 """Ranks finish their videos at different times; torch's default of 10 or 30 minutes would end the run."""
@@ -26,17 +29,17 @@ _OURS = {
     "max_epochs": "`stage3.epochs` decides it",
     "use_distributed_sampler": "the data modules share the work out themselves",
 }
-_FOLDERS = ("default_root_dir", "dirpath", "save_dir", "log_dir", "root_dir")
+_WRITERS = ("default_root_dir", "logger", "callbacks", "profiler", "plugins", "strategy")
+"""Options that can name a place to write to."""
 
 
-def _folders(value: Any) -> list[str]:
-    """All folders that nested options name."""
+def _texts(value: Any) -> list[str]:
+    """All texts in nested options."""
     if isinstance(value, Mapping):
-        own = [str(item) for key, item in value.items() if key in _FOLDERS and item is not None]
-        return own + [found for item in value.values() for found in _folders(item)]
+        return [found for item in value.values() for found in _texts(item)]
     if isinstance(value, list):
-        return [found for item in value for found in _folders(item)]
-    return []
+        return [found for item in value for found in _texts(item)]
+    return [value] if isinstance(value, str) else []
 
 
 def _parse(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,10 +51,10 @@ def _parse(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in options:
         if name in _OURS:
             raise UserError(f"`trainer.{name}` cannot be set: {_OURS[name]}. Got {options[name]!r}; leave it out.")
-    for folder in _folders(options):
-        if Path(folder).is_absolute() or ".." in Path(folder).parts:
+    for text in _texts([options[name] for name in _WRITERS if name in options]):
+        if Path(text).expanduser().is_absolute() or ".." in Path(text).parts:
             raise UserError(
-                f"A folder in `trainer` must lie below the working directory. Got {folder!r}; name a relative one."
+                f"A folder in `trainer` must lie below the working directory. Got {text!r}; name a relative one."
             )
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(lightning.Trainer, None)
@@ -67,12 +70,24 @@ def _launched(options: dict[str, Any]) -> dict[str, Any]:
     """Devices and nodes as `torchrun` started them, where the recipe leaves them open.
 
     Without this every process would take itself for the only one and do all of the work.
+
+    Raises:
+        UserError: If the recipe counts other processes.
     """
+    if SLURMEnvironment.detect() and int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "devices" not in options:
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        return {"devices": int(os.environ["SLURM_NTASKS"]) // nodes, "num_nodes": nodes, **options}
     if not TorchElasticEnvironment.detect():
         return options
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world = int(os.environ["WORLD_SIZE"])
-    return {"devices": local, "num_nodes": max(1, world // local), **options}
+    chosen = {"devices": local, "num_nodes": max(1, world // local), **options}
+    if str(chosen["devices"]).isdigit() and int(chosen["devices"]) * int(chosen["num_nodes"]) != world:
+        raise UserError(
+            f"`trainer` must count the {world} processes that torchrun started. Got devices={chosen['devices']} and "
+            f"num_nodes={chosen['num_nodes']}; leave both out, or each process would do all of the work."
+        )
+    return chosen
 
 
 def _shared(options: dict[str, Any]) -> dict[str, Any]:
@@ -117,8 +132,11 @@ def make_trainer(
     given = _parse(options)
     further = given.pop("callbacks", None) or []
     further = list(further) if isinstance(further, (list, tuple)) else [further]
+    chosen = {**ours, **_shared(given)}
+    has_bar = any(isinstance(callback, ProgressBar) for callback in further)
+    bar = [QuietBar()] if chosen.get("enable_progress_bar", True) and not has_bar else []
     try:
-        return lightning.Trainer(**{**ours, **_shared(given)}, callbacks=[*callbacks, *further])
+        return lightning.Trainer(**chosen, callbacks=[*callbacks, *further, *bar])
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise UserError(f"`trainer` cannot work here: {' '.join(str(error).split())}") from error
 
@@ -130,7 +148,22 @@ def predict_trainer(options: Mapping[str, Any], callbacks: Sequence[lightning.Ca
     autocast. A logger is used only where the recipe names one.
     """
     mine = {name: value for name, value in options.items() if name != "precision"}
-    return make_trainer(mine, callbacks, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    return make_trainer(
+        mine, [*callbacks, EndWhenAsked()], logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+
+
+def predict(trainer: lightning.Trainer, module: lightning.LightningModule, data: lightning.LightningDataModule) -> None:
+    """Runs a stage in predict mode; its rows are on disk, those of all processes, on return.
+
+    Args:
+        trainer: From `predict_trainer`.
+        module: The stage.
+        data: Its steps.
+    """
+    with INTERRUPTION.watched():
+        trainer.predict(module, data, return_predictions=False)
+    trainer.strategy.barrier()
 
 
 def training_precision(options: Mapping[str, Any]) -> str:

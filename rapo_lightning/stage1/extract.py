@@ -108,12 +108,13 @@ def extract_captions(captions: Sequence[str], extractor: Extractor, language: La
     begun, empty = sum(1 for _ in log.rows()), 0
     if begun:
         say(f"{begun} captions already read into {log.path}")
-    for begin in tqdm(range(begun, len(captions), _AT_ONCE), desc="extract", unit="batch", delay=5):
-        INTERRUPTION.check()
-        part = captions[begin : begin + _AT_ONCE]
-        rows = extractor.extract(part, language)
-        empty += rows.count(None)
-        log.append([_cells(caption, row) for caption, row in zip(part, rows, strict=True)])
+    with INTERRUPTION.watched():
+        for begin in tqdm(range(begun, len(captions), _AT_ONCE), desc="extract", unit="batch", delay=5):
+            INTERRUPTION.check()
+            part = captions[begin : begin + _AT_ONCE]
+            rows = extractor.extract(part, language)
+            empty += rows.count(None)
+            log.append([_cells(caption, row) for caption, row in zip(part, rows, strict=True)])
     return empty
 
 

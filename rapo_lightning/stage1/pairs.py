@@ -113,9 +113,10 @@ def make_requests(
     begun, total = sum(1 for _ in log.rows()), len(captions) * recipe.stage1.degradations
     if begun:
         say(f"{begun} requests already in {log.path}")
-    for begin in tqdm(range(begun, total, _AT_ONCE), desc="degrade", unit="batch", delay=5):
-        INTERRUPTION.check()
-        numbers = range(begin, min(begin + _AT_ONCE, total))
-        seeds = [recipe.seed + number // len(captions) for number in numbers]
-        log.append(degrader.degrade([captions[number % len(captions)] for number in numbers], seeds, language))
+    with INTERRUPTION.watched():
+        for begin in tqdm(range(begun, total, _AT_ONCE), desc="degrade", unit="batch", delay=5):
+            INTERRUPTION.check()
+            numbers = range(begin, min(begin + _AT_ONCE, total))
+            seeds = [recipe.seed + number // len(captions) for number in numbers]
+            log.append(degrader.degrade([captions[number % len(captions)] for number in numbers], seeds, language))
     return [(request, completion) for request, completion in islice(log.rows(), total) if request]

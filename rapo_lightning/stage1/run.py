@@ -12,9 +12,9 @@ from ..data.prompts import Prompt
 from ..data.store import Row
 from ..models import ModelPool
 from ..recipe import Recipe
-from ..running.callbacks import AlignmentLine, EndWhenAsked, RowWriter
+from ..running.callbacks import AlignmentLine, RowWriter
 from ..running.folder import is_main_process
-from ..running.trainer import predict_trainer
+from ..running.trainer import predict, predict_trainer
 from .align import Aligner, AlignParts
 from .module import RapoModule
 from .rows import AlignedStore
@@ -42,8 +42,7 @@ def align_prompts(
     left = [prompt for prompt in prompts if prompt.id not in done]
     say(f"{len(prompts)} prompts, {len(prompts) - len(left)} already aligned in {folder}")
     if left:
-        trainer = predict_trainer(recipe.trainer, [RowWriter(store), AlignmentLine(), EndWhenAsked()])
-        trainer.predict(RapoModule(aligner), PromptDataModule(left, recipe.stage1.batch_size), return_predictions=False)
-        trainer.strategy.barrier()
+        trainer = predict_trainer(recipe.trainer, [RowWriter(store), AlignmentLine()])
+        predict(trainer, RapoModule(aligner), PromptDataModule(left, recipe.stage1.batch_size))
     wanted = {prompt.id for prompt in prompts}
     return {row["prompt_id"]: row for row in store.rows(aligner.recipe_hash) if row["prompt_id"] in wanted}

@@ -13,9 +13,9 @@ from ..data.store import Row
 from ..data.trajectory import TrajectoryStore, by_prompt
 from ..models import ModelPool
 from ..recipe import Recipe
-from ..running.callbacks import EndWhenAsked, RowWriter, ScoreLine
+from ..running.callbacks import RowWriter, ScoreLine
 from ..running.folder import is_main_process
-from ..running.trainer import predict_trainer
+from ..running.trainer import predict, predict_trainer
 from .loop import Loop
 from .module import SspoModule
 from .screening import Judge, Take
@@ -54,12 +54,9 @@ def run_loop(
     left = [prompt for prompt in prompts if not _is_complete(prompt, history.get(prompt.id, []), loop)]
     say(f"{len(prompts)} prompts, {len(prompts) - len(left)} already complete in {folder}")
     if left:
-        trainer.callbacks += [RowWriter(store), ScoreLine(), EndWhenAsked()]  # type: ignore[attr-defined]
-        module = SspoModule(loop)
-        trainer.predict(
-            module, PromptDataModule(left, recipe.stage2.batch_size, recipe.stage2.rounds), return_predictions=False
-        )
-        trainer.strategy.barrier()
+        # Before the batch's end is looked at by the callback that ends the run when asked.
+        trainer.callbacks[:0] = [RowWriter(store), ScoreLine()]  # type: ignore[attr-defined]
+        predict(trainer, SspoModule(loop), PromptDataModule(left, recipe.stage2.batch_size, recipe.stage2.rounds))
         if is_main_process():
             store.clean()
             loop.screening.videos.clean()

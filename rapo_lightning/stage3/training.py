@@ -19,6 +19,8 @@ from ..errors import UserError
 from ..prompting.pairs import SftPair
 from ..recipe import Optimizer, Recipe
 from ..recipe.identity import digest
+from ..running.callbacks import EndWhenAsked
+from ..running.interruption import INTERRUPTION
 from ..running.trainer import make_trainer, training_precision
 from .checkpoints import BEST, LAST, WholeFiles, checkpoint_callbacks, read_checkpoint
 from .metrics import next_log
@@ -126,6 +128,7 @@ class Training:
             [
                 *([LearningRateMonitor("step")] if logged else []),
                 *checkpoint_callbacks(self.checkpoints, has_validation),
+                EndWhenAsked(),
             ],
             max_epochs=self.recipe.stage3.epochs,
             gradient_clip_val=1.0,
@@ -165,5 +168,6 @@ class Training:
                 path.unlink()
         last = self.checkpoints / LAST
         resumed = last.is_file() and not self.is_trial
-        trainer.fit(module, data, ckpt_path=str(last) if resumed else None)
+        with INTERRUPTION.watched():
+            trainer.fit(module, data, ckpt_path=str(last) if resumed else None)
         return module

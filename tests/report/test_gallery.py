@@ -149,7 +149,7 @@ def test_rows_without_columns_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "trajectories"
     folder.mkdir()
     pyarrow.parquet.write_table(pyarrow.table({"prompt": ["x"]}), folder / "part-1.parquet")
-    with pytest.raises(RunError, match="must be what `collect` writes. Got "):
+    with pytest.raises(RunError, match="Rows must have the columns"):
         write_report(tmp_path)
 
 

@@ -66,6 +66,48 @@ def test_files_are_whole_and_never_go_through_links(tmp_path: Path, monkeypatch:
     assert len(list((tmp_path / "b").iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    "place",
+    [".lock.pid", "records/generations.0.jsonl", "refiner.tmp", "checkpoints/x/last.ckpt.tmp", "videos", "pending"],
+)
+def test_a_link_in_a_strangers_folder_is_refused(tmp_path: Path, place: str) -> None:
+    victim = tmp_path / "mine"
+    victim.write_text("mine, without a line end")
+    run = tmp_path / "run"
+    (run / place).parent.mkdir(parents=True, exist_ok=True)
+    (run / place).symlink_to(victim)
+    with pytest.raises(UserError, match="must hold no links"), locked(run):
+        pass
+    assert victim.read_text() == "mine, without a line end"
+
+
+def test_the_last_set_of_rows_counts_where_files_have_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, store = Recipe(), TrajectoryStore(tmp_path / "trajectories", ["a", "b"])
+    for number, name in enumerate(("one", "two")):
+        store.append([make_row(recipe_hash=name)])
+        save_recipe(recipe_text(recipe), tmp_path, "collect", name)
+        os.utime(tmp_path / f"recipes/{name}.yaml", ns=(number, number))
+    assert [row["recipe_hash"] for row in rows_of_recipe(recipe, tmp_path)] == ["two"]
+    assert "the last, two, is taken" in capsys.readouterr().out
+    (tmp_path / "recipes/two.yaml").write_text("a: [")
+    with pytest.raises(RunError, match=r"two.yaml must be the recipe"):
+        rows_of_recipe(recipe, tmp_path)
+
+
+def test_sigterm_ends_at_once_what_watches_nothing() -> None:
+    code = (
+        "import time\nfrom rapo_lightning.running.interruption import INTERRUPTION\nINTERRUPTION.install()\n"
+        "print('ready', flush=True)\ntime.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) != 0
+
+
 def test_the_recipe_of_the_data_stays_whatever_command_comes_next(tmp_path: Path) -> None:
     save_recipe("name: first\n", tmp_path, "collect", "abc")
     save_recipe("name: second\n", tmp_path, "evaluate")

@@ -11,6 +11,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 from rapo_lightning.cli import main
 from rapo_lightning.data.trajectory import read_rows
 from rapo_lightning.errors import UserError
+from rapo_lightning.running.callbacks import QuietBar
 from rapo_lightning.running.trainer import check_trainer, make_trainer, predict_trainer
 from tests.helpers import ROOT, tiny_recipe
 
@@ -55,6 +56,15 @@ def test_precision_is_trainings_alone() -> None:
             },
             "must lie below the working directory",
         ),
+        (
+            {
+                "logger": {
+                    "class_path": "lightning.pytorch.loggers.CSVLogger",
+                    "init_args": {"save_dir": "x", "name": "/tmp/y"},
+                }
+            },
+            "must lie below the working directory",
+        ),
         ({"strategy": "no_such"}, "no_such"),
     ],
 )
@@ -96,3 +106,18 @@ def test_under_torchrun_the_processes_share_the_work(tmp_path: Path, language_mo
     shares = [len((tmp_path / f"r/records/generations.{rank}.jsonl").read_text().splitlines()) for rank in (0, 1)]
     assert shares == [3, 3]
     assert len(read_rows(tmp_path / "r/trajectories")) == 6
+
+
+def test_other_counts_than_torchruns_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("RANK", "0")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    with pytest.raises(UserError, match="must count the 2 processes that torchrun started. Got devices=1"):
+        make_trainer({"devices": 1, "accelerator": "cpu"})
+
+
+def test_the_progress_bar_says_no_version_number() -> None:
+    bar = next(callback for callback in make_trainer({}).callbacks if isinstance(callback, QuietBar))
+    trainer = make_trainer({"enable_progress_bar": False})
+    assert not any(isinstance(callback, QuietBar) for callback in trainer.callbacks)
+    assert "v_num" not in bar.get_metrics(trainer, None)  # type: ignore[arg-type]

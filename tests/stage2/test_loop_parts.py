@@ -143,3 +143,10 @@ def test_bad_examples_are_named(tmp_path: Path, content: str, message: str) -> N
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         read_examples(str(path))
+
+
+def test_without_a_style_weight_the_examples_words_do_not_win_over_the_users() -> None:
+    answers = ["A golden retriever runs on the beach.", "A capybara plays the cello on a stage."]
+    pool = ExamplePool([Example("dog", "", "A golden retriever runs on the beach.")])
+    rounds = [make_row(prompt="x", source_prompt="a capybara plays the cello")]
+    assert rewrite([rounds], Stage2(candidates=2), lending(Parrot(answers)), pool) == [answers[1]]

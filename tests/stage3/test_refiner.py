@@ -22,7 +22,9 @@ def test_refiner_folder_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "refiner.yaml").write_text(yaml.safe_dump({"base_model": "one", "system": "x", "sampling": {}}))
+    (tmp_path / "refiner.yaml").write_text(
+        yaml.safe_dump({"base_model": "one", "system": "x", "sampling": {}, "seed": 0})
+    )
     (tmp_path / "adapter_config.json").write_text(json.dumps({}))
     (tmp_path / "adapter_model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"trained on 'one'.*Got the base model 'other'"):
@@ -60,11 +62,11 @@ def folder(tmp_path: Path) -> Path:
     [
         ("{", "while parsing"),
         ("- a", "a list instead of fields"),
-        ("base_model: x\nsystem: ''\nsampling: {}\n", "no instruction"),
-        ("system: y\nsampling: {}\n", "base_model"),
-        ("base_model: x\nsystem: y\nsampling: {temperature: hot}\n", "temperature"),
-        ("base_model: x\nsystem: y\nsampling: {temperature: -1}\n", "temperature"),
-        ("base_model: x\nsystem: y\nsampling: {}\nfoo: 1\n", "foo"),
+        ("base_model: x\nsystem: ''\nsampling: {}\nseed: 0\n", "no instruction"),
+        ("system: y\nsampling: {}\nseed: 0\n", "base_model"),
+        ("base_model: x\nsystem: y\nsampling: {temperature: hot}\nseed: 0\n", "temperature"),
+        ("base_model: x\nsystem: y\nsampling: {temperature: -1}\nseed: 0\n", "temperature"),
+        ("base_model: x\nsystem: y\nsampling: {}\nseed: 0\nfoo: 1\n", "foo"),
     ],
 )
 def test_damaged_settings_are_named(folder: Path, text: str, message: str) -> None:
