@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 
 from rapo_lightning import Refiner
 from rapo_lightning.checkpoints import entries
 from rapo_lightning.cli import main
+from rapo_lightning.data.ids import derived_seed
 from rapo_lightning.data.trajectory import read_rows
-from rapo_lightning.models import Embedder, TransformersLanguageModel
+from rapo_lightning.models import ModelPool, TransformersLanguageModel
+from rapo_lightning.models.refiner import read_refiner, refiner_messages
 from rapo_lightning.prompting.chat import Sampling
+from rapo_lightning.recipe import Recipe
 from rapo_lightning.recipe.files import load_recipe
+from rapo_lightning.running.pool import open_refiner
 from rapo_lightning.verifiers import Judgement, View
 from tests import tiny_models
 from tests.helpers import ROOT
@@ -29,7 +35,7 @@ class Contrast:
 
     name = "contrast"
 
-    def judge(self, views: Sequence[View], embedder: Embedder) -> list[Judgement]:
+    def judge(self, views: Sequence[View], models: ModelPool) -> list[Judgement]:
         return [Judgement(float(view.frames.std()) / 128) for view in views]
 
 
@@ -122,3 +128,22 @@ def test_published_adapter_format_changes_what_its_base_says(tmp_path: Path) -> 
         for folder in ("", str(adapter))
     ]
     assert answers[0] != answers[1]
+
+
+def test_a_published_rewriter_plugs_into_stage_1_by_reference(tmp_path: Path) -> None:
+    base = tiny_models.llama(tmp_path / "llama")
+    adapter = tiny_models.llama_rewriter(base, tmp_path / "llama3_1_instruct_lora_rewrite")
+    shipped = yaml.safe_load((ROOT / "recipes/wan21/rewriter/refiner.yaml").read_text())
+    assert {shipped["base_model"], shipped["adapter"]} <= set(entries())
+    folder = tmp_path / "rewriter"
+    folder.mkdir()
+    tiny = {**shipped, "base_model": str(base), "adapter": str(adapter), "sampling": {"max_new_tokens": 12}}
+    (folder / "refiner.yaml").write_text(yaml.safe_dump(tiny))
+    models = ModelPool(device=torch.device("cpu"))
+    recipe = Recipe(language_model={"class_path": "x.Y", "init_args": {"checkpoint": "another"}})
+    rewriter = open_refiner(folder, recipe, models, own_base=True)
+    alone = TransformersLanguageModel(str(base), adapter=str(adapter))
+    turns = refiner_messages("a ball", shipped["system"])
+    expected = alone.complete([turns], [derived_seed(0, "a ball")], rewriter.settings.sampling)[0][0]
+    assert rewriter.answers(["a ball"]) == [" ".join(expected.split())]
+    assert rewriter.identity() != read_refiner(ROOT / "recipes/wan21/rewriter").identity()

@@ -40,15 +40,15 @@ def list_checkpoints() -> None:
         )
 
 
-def fetch(names: list[str] | None = None, /) -> None:
-    """Fetch checkpoints: those named, those of a recipe, or all that are known.
+def fetch(names: list[str], /) -> None:
+    """Fetch checkpoints, or those that a recipe names.
 
     Args:
         names: Checkpoints or recipes.
     """
     from ..checkpoints import ensure, entries, ready_folder
 
-    wanted = _names(names or [])
+    wanted = _names(names)
     ensure(wanted)
     for name in wanted:
         print(f"{name}: {ready_folder(entries()[name])}")
