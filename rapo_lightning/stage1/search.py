@@ -21,11 +21,13 @@ class DeviceSearch:
         self._nodes: Nodes | None = None
         self._matrix = torch.empty(0)
 
-    @torch.inference_mode()
     def __call__(self, queries: NDArray[np.float32], nodes: Nodes, count: int) -> NDArray[np.int64]:
         """Numbers of the nearest nodes, `(prompts, count)`."""
-        if self.device.type == "cpu":
-            return matrix_search(queries, nodes, count)
+        return (matrix_search if self.device.type == "cpu" else self.on_device)(queries, nodes, count)
+
+    @torch.inference_mode()
+    def on_device(self, queries: NDArray[np.float32], nodes: Nodes, count: int) -> NDArray[np.int64]:
+        """As the call, by products on the device whatever it is."""
         if self._nodes is not nodes:
             matrix = torch.from_numpy(np.array(nodes.vectors)).to(self.device)
             self._matrix, self._nodes = torch.nn.functional.normalize(matrix, dim=1), nodes
