@@ -1,17 +1,12 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rapo_lightning.data.trajectory import TrajectoryStore
-from rapo_lightning.errors import UserError
 from rapo_lightning.evaluation.arms import ArmResult, scores_in_order, summarize, table
 from rapo_lightning.evaluation.statistics import bootstrap_interval, ratio_interval
-from rapo_lightning.report import write_report
 from tests.data.test_trajectory import make_row
 
 
@@ -59,32 +54,3 @@ def test_summary_without_a_ceiling_has_no_closure() -> None:
 def test_scores_follow_the_prompts_and_missing_ones_are_zero() -> None:
     rows = [make_row("b", a=0.5), make_row("a", a=None)]
     assert scores_in_order(rows, ["a", "b"], "a").tolist() == [0.0, 0.5]
-
-
-class Text(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.tags.append(tag)
-
-
-def test_gallery_escapes_everything(tmp_path: Path) -> None:
-    evil = "<script>alert('x')</script> & \"quotes\""
-    store = TrajectoryStore(tmp_path / "trajectories", ["a", "b"])
-    store.append([make_row(prompt=evil, source_prompt=evil, critique=evil, video="videos/p/0.mp4", physics=evil)])
-    (tmp_path / "results.json").write_text(json.dumps(results()))
-    page = write_report(tmp_path)
-    text = page.read_text()
-    parser = Text()
-    parser.feed(text)
-    assert "script" not in parser.tags
-    assert text.count("&lt;script&gt;") == 4
-    assert '<video src="../videos/p/0.mp4"' in text
-    assert "<td>refiner</td>" in text
-
-
-def test_gallery_needs_a_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="needs a run folder"):
-        write_report(tmp_path)
