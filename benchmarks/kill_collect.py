@@ -2,40 +2,29 @@
 
     python benchmarks/kill_collect.py --kills 50
 
-A tiny recipe on the CPU (`tests/helpers.py`) that saves its videos. One server process imports the libraries once; every
-start is a fork of it, so that a kill falls into the work and not into imports. Moments are uniform over the time of an
-unbroken run. Rows are compared without their times, videos byte by byte.
+A tiny recipe on the CPU (`tests/helpers.py`) that saves its videos. Moments are uniform over the time of an unbroken run.
+Rows are compared without their times, videos byte by byte.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
-import io
 import json
-import multiprocessing
 import random
 import shutil
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import torch
-
-from rapo_lightning.cli import main as rapo_lightning
+from benchmarks.kills import Runs
 from rapo_lightning.data.records import PHASES
 from rapo_lightning.data.trajectory import read_rows
-from rapo_lightning.recipe import components
 from tests.helpers import tiny_language_model, tiny_recipe
-
-_FORKS = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True)
@@ -51,36 +40,6 @@ class Outcome:
     moment: float
     stage: str
     differs: list[str]
-
-
-def _work(recipe: str, folder: str) -> None:
-    # Forks of a process that has used several threads would wait for them for ever.
-    torch.set_num_threads(1)
-    components.allow_packages(["tests"])
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        code = rapo_lightning(["collect", recipe, "--out", folder])
-    sys.exit(code)
-
-
-def start(recipe: Path, folder: Path) -> BaseProcess:
-    """Starts `collect` in a process of its own."""
-    process = _FORKS.Process(target=_work, args=(str(recipe), str(folder)))
-    process.start()
-    return process
-
-
-def finish(recipe: Path, folder: Path) -> float:
-    """Runs `collect` to its end; returns the seconds.
-
-    Raises:
-        RuntimeError: If it does not end well.
-    """
-    begin = time.monotonic()
-    process = start(recipe, folder)
-    process.join()
-    if process.exitcode != 0:
-        raise RuntimeError(f"collect ended with {process.exitcode} in {folder}")
-    return time.monotonic() - begin
 
 
 def _without_times(row: dict[str, Any]) -> dict[str, Any]:
@@ -121,19 +80,15 @@ def measure(kills: int, work: Path, language_model: Path, seed: int = 0) -> list
         language_model: Folder of the tiny language model.
         seed: Seed of the moments.
     """
-    _FORKS.set_forkserver_preload(["rapo_lightning.stage2.run", "rapo_lightning.models", "tests.helpers"])
-    recipe = tiny_recipe(work, language_model)
+    runs = Runs("collect", tiny_recipe(work, language_model), ["rapo_lightning.stage2.run", "rapo_lightning.models"])
     # The fastest of three: later than that many runs are done, and a kill there tries nothing.
-    seconds = min(finish(recipe, work / f"whole-{number}") for number in range(3))
+    seconds = min(runs.finish(work / f"whole-{number}") for number in range(3))
     whole, rng, outcomes = contents(work / "whole-0"), random.Random(seed), []
     for number in range(kills):
         folder, moment = work / f"killed-{number}", rng.uniform(0, seconds)
-        process = start(recipe, folder)
-        process.join(moment)
-        process.kill()
-        process.join()
+        runs.kill(folder, moment)
         reached = stage(folder)
-        finish(recipe, folder)
+        runs.finish(folder)
         found = contents(folder)
         outcomes.append(Outcome(moment, reached, [part for part in whole if found[part] != whole[part]]))
         shutil.rmtree(folder)

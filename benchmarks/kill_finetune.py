@@ -2,34 +2,26 @@
 
     python benchmarks/kill_finetune.py --kills 30
 
-A tiny recipe on the CPU (`tests/helpers.py`). One server process imports the libraries once; every start is a fork of it,
-so that a kill falls into the work and not into imports. Moments are uniform over the time of an unbroken run.
+A tiny recipe on the CPU (`tests/helpers.py`). Moments are uniform over the time of an unbroken run.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
-import io
-import multiprocessing
 import random
 import shutil
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from rapo_lightning.cli import main as rapo_lightning
-from rapo_lightning.recipe import components
+from benchmarks.kills import Runs
 from tests.helpers import tiny_language_model, tiny_recipe
 from tests.stage3.runs import write_rounds
 
-_FORKS = multiprocessing.get_context("forkserver")
 _KEPT = {"best.ckpt", "last.ckpt"}
 _TOP = {"trajectories", "recipe.yaml", "recipes", "README.md", "checkpoints", "logs", "metrics.csv", "refiner"}
 
@@ -49,34 +41,6 @@ class Outcome:
     stage: str
     equal: bool
     leftovers: list[str]
-
-
-def _work(recipe: str, folder: str) -> None:
-    components.ALLOWED_PACKAGES.append("tests")
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        code = rapo_lightning(["finetune", recipe, "--out", folder, "--trainer.enable_progress_bar", "false"])
-    sys.exit(code)
-
-
-def start(recipe: Path, folder: Path) -> BaseProcess:
-    """Starts `finetune` in a process of its own."""
-    process = _FORKS.Process(target=_work, args=(str(recipe), str(folder)))
-    process.start()
-    return process
-
-
-def finish(recipe: Path, folder: Path) -> float:
-    """Runs `finetune` to its end; returns the seconds.
-
-    Raises:
-        RuntimeError: If it does not end well.
-    """
-    begin = time.monotonic()
-    process = start(recipe, folder)
-    process.join()
-    if process.exitcode != 0:
-        raise RuntimeError(f"finetune ended with {process.exitcode} in {folder}")
-    return time.monotonic() - begin
 
 
 def adapter(folder: Path) -> str:
@@ -99,21 +63,18 @@ def stage(folder: Path) -> str:
     return ", ".join(kept) or "nothing"
 
 
-def kill_once(recipe: Path, folder: Path, moment: float, expected: str) -> Outcome:
+def kill_once(runs: Runs, folder: Path, moment: float, expected: str) -> Outcome:
     """Kills one run and runs it again.
 
     Args:
-        recipe: The recipe.
+        runs: Of `finetune`.
         folder: A run with trajectories alone.
         moment: Seconds from the start to the kill.
         expected: Hash of the adapter of an unbroken run.
     """
-    process = start(recipe, folder)
-    process.join(moment)
-    process.kill()
-    process.join()
+    runs.kill(folder, moment)
     reached = stage(folder)
-    finish(recipe, folder)
+    runs.finish(folder)
     return Outcome(moment, reached, adapter(folder) == expected, leftovers(folder))
 
 
@@ -126,15 +87,15 @@ def measure(kills: int, work: Path, language_model: Path, seed: int = 0) -> list
         language_model: Folder of the tiny language model.
         seed: Seed of the moments.
     """
-    _FORKS.set_forkserver_preload(["rapo_lightning.commands.finetune", "tests.helpers"])
     recipe = tiny_recipe(work, language_model)
+    runs = Runs("finetune", recipe, ["rapo_lightning.stage3.run"])
     # The fastest of three: later than that many runs are done, and a kill there tries nothing.
-    seconds = min(finish(recipe, write_rounds(work / f"whole-{number}", recipe)) for number in range(3))
+    seconds = min(runs.finish(write_rounds(work / f"whole-{number}", recipe)) for number in range(3))
     whole, rng = work / "whole-0", random.Random(seed)
     outcomes = []
     for number in range(kills):
         folder = write_rounds(work / f"killed-{number}", recipe)
-        outcomes.append(kill_once(recipe, folder, rng.uniform(0, seconds), adapter(whole)))
+        outcomes.append(kill_once(runs, folder, rng.uniform(0, seconds), adapter(whole)))
         shutil.rmtree(folder)
     return outcomes
 

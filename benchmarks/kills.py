@@ -1,0 +1,71 @@
+"""Runs of a command that can be killed: forks of one server process that has imported the libraries.
+
+So a kill falls into the work and not into imports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import sys
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+
+from rapo_lightning.cli import main as rapo_lightning
+from rapo_lightning.recipe import components
+
+_FORKS = multiprocessing.get_context("forkserver")
+
+
+def _work(command: str, recipe: str, folder: str) -> None:
+    # Forks of a process that has used several threads would wait for them for ever.
+    torch.set_num_threads(1)
+    components.allow_packages(["tests"])
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        code = rapo_lightning([command, recipe, "--out", folder, "--trainer.enable_progress_bar", "false"])
+    sys.exit(code)
+
+
+class Runs:
+    """Runs of one command on one recipe."""
+
+    def __init__(self, command: str, recipe: Path, preload: list[str]) -> None:
+        """Prepares the server process.
+
+        Args:
+            command: Name of the command.
+            recipe: Its recipe.
+            preload: Modules that the server imports before it forks.
+        """
+        self.command, self.recipe = command, recipe
+        _FORKS.set_forkserver_preload(["benchmarks.kills", "tests.helpers", *preload])
+
+    def start(self, folder: Path) -> BaseProcess:
+        """Starts the command in a process of its own."""
+        process = _FORKS.Process(target=_work, args=(self.command, str(self.recipe), str(folder)))
+        process.start()
+        return process
+
+    def finish(self, folder: Path) -> float:
+        """Runs the command to its end; returns the seconds.
+
+        Raises:
+            RuntimeError: If it does not end well.
+        """
+        begin = time.monotonic()
+        process = self.start(folder)
+        process.join()
+        if process.exitcode != 0:
+            raise RuntimeError(f"{self.command} ended with {process.exitcode} in {folder}")
+        return time.monotonic() - begin
+
+    def kill(self, folder: Path, moment: float) -> None:
+        """Starts the command and kills it after so many seconds."""
+        process = self.start(folder)
+        process.join(moment)
+        process.kill()
+        process.join()
