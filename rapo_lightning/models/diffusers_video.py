@@ -12,7 +12,7 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from numpy.typing import NDArray
 
-from ..checkpoints import identity, loading, locate
+from ..checkpoints import loading, locate
 from ..errors import RunError, UserError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -65,19 +65,6 @@ class DiffusersVideoModel:
         vae_dtype = vae_dtype or ("float32" if pipeline.startswith("Wan") else dtype)
         self.dtype, self.vae_dtype, self.batch_size = _DTYPES[dtype], _DTYPES[vae_dtype], batch_size
         self._pipeline: Any = None
-
-    def identity(self) -> dict[str, Any]:
-        """What a video depends on besides prompt and seed; ask after the checkpoint was fetched."""
-        return {
-            "class": f"{type(self).__module__}.{type(self).__qualname__}",
-            "checkpoint": identity(self.name),
-            "pipeline": self.pipeline_class,
-            "call": self.call,
-            "fps": self.fps,
-            "dtype": str(self.dtype),
-            "vae_dtype": str(self.vae_dtype),
-            "scheduler": self.scheduler,
-        }
 
     def load(self) -> None:
         """Loads the pipeline, once.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..checkpoints import identity, loading, locate
+from ..checkpoints import loading, locate
 
 
 class SentenceEmbedder:
@@ -24,10 +23,6 @@ class SentenceEmbedder:
         """
         self.name, self.batch_size = checkpoint, batch_size
         self._model: torch.nn.Module | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """What a vector depends on besides its text; ask after the checkpoint was fetched."""
-        return {"class": f"{type(self).__module__}.{type(self).__qualname__}", "checkpoint": identity(self.name)}
 
     def load(self) -> None:
         """Loads the model, once.

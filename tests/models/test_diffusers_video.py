@@ -10,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rapo_lightning.checkpoints import identity as checkpoint_identity
 from rapo_lightning.errors import RunError, UserError
 from rapo_lightning.models import DiffusersVideoModel, SentenceEmbedder
 from rapo_lightning.models.diffusers_video import filled_size, to_uint8
+from rapo_lightning.recipe.identity import component_identity
 from tests import tiny_models, tiny_pipelines
 
 CALL = {"height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 2}
@@ -102,15 +104,17 @@ def test_overflow_in_the_model_stops_the_run(wan: Path) -> None:
 
 
 def test_identity_has_what_changes_a_video_and_nothing_else(wan: Path) -> None:
-    first = DiffusersVideoModel(str(wan), call=CALL, batch_size=1).identity()
-    assert first == DiffusersVideoModel(str(wan), call=dict(CALL), batch_size=64).identity()
-    assert first["vae_dtype"] == "torch.float32"
+    def identity(**arguments: Any) -> dict[str, Any]:
+        fields = {"checkpoint": str(wan), "call": CALL, **arguments}
+        return component_identity({"class_path": "rapo_lightning.models.DiffusersVideoModel", "init_args": fields})
+
+    first = identity(batch_size=1)
+    assert first == identity(call=dict(CALL), batch_size=64)
     changes: list[dict[str, Any]] = [
         {"checkpoint": "lab/video_model"}, {"call": {}}, {"fps": 8.0}, {"dtype": "float32"}, {"vae_dtype": "bfloat16"},
         {"scheduler": {"flow_shift": 5.0}}, {"pipeline": "WanVideoToVideoPipeline"},
     ]  # fmt: skip
-    for change in changes:
-        assert DiffusersVideoModel(**{"checkpoint": str(wan), "call": CALL, **change}).identity() != first
+    assert all(identity(**change) != first for change in changes)
 
 
 def test_scheduler_replaces_entries_of_the_checkpoints_own(wan: Path) -> None:
@@ -176,8 +180,8 @@ def test_embedder_opens_the_published_layout_and_names_a_damaged_one(tmp_path: P
     model = SentenceEmbedder(str(folder))
     vectors = model.encode(["a dog", "a cat"])
     np.testing.assert_allclose((vectors**2).sum(1), 1, atol=1e-5)
-    first = model.identity()
+    first = checkpoint_identity(str(folder))
     (folder / "model.safetensors").write_bytes(b"short")
-    assert model.identity() != first
+    assert checkpoint_identity(str(folder)) != first
     with pytest.raises(RunError, match=f"The embedder cannot be loaded from {folder}"):
         SentenceEmbedder(str(folder)).load()

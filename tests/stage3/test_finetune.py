@@ -1,4 +1,4 @@
-"""`finetune` and `refine` on a tiny recipe: what they write, that they resume, and that they say what is wrong."""
+"""`finetune` on a tiny recipe: what it writes, that it resumes, and that it says what is wrong."""
 
 from __future__ import annotations
 
@@ -23,30 +23,10 @@ from rapo_lightning.models import refiner as refiner_module
 from rapo_lightning.models.refiner import refiner_messages
 from rapo_lightning.stage3 import run as command
 from rapo_lightning.stage3.module import RefinerModule
-from rapo_lightning.stage3.pairs import instruction
 from tests.helpers import run_cli, tiny_recipe
 from tests.stage3.runs import write_rounds
 
 ALLOW = ("--allow_package", "tests")
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory, language_model: Path) -> Path:
-    return tiny_recipe(tmp_path_factory.mktemp("recipe"), language_model)
-
-
-@pytest.fixture(scope="module")
-def trained(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_rounds(tmp_path_factory.mktemp("logged"), recipe)
-    assert main(["finetune", str(recipe), "--out", str(folder), *ALLOW]) == 0
-    return folder
-
-
-@pytest.fixture
-def copied(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run, as if its folder had been moved."""
-    shutil.copytree(trained, tmp_path / "moved")
-    return tmp_path / "moved"
 
 
 def val_losses(folder: Path) -> list[tuple[str, str]]:
@@ -305,61 +285,3 @@ def test_finetune_from_a_csv(recipe: Path, tmp_path: Path) -> None:
     command = ["finetune", str(recipe), "--out", str(out), "--pairs", str(pairs), "--stage3.epochs", "1", *ALLOW]
     assert main(command) == 0
     assert "from a CSV" in (out / "refiner/README.md").read_text()
-
-
-def refine(recipe: Path, source: Path, target: Path, run: Path) -> int:
-    return main(["refine", str(recipe), "--input", str(source), "--output", str(target), "--out", str(run), *ALLOW])
-
-
-def test_refine_one_prompt_and_a_file(
-    trained: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["refine", str(recipe), "a red ball", "--out", str(trained), *ALLOW]) == 0
-    assert capsys.readouterr().out.strip()
-    source, target = tmp_path / "in.txt", tmp_path / "out.csv"
-    source.write_text("a red ball\na blue box\n")
-    assert refine(recipe, source, target, trained) == 0
-    source.write_text("a red ball\na blue box\na third\n")
-    assert refine(recipe, source, target, trained) == 0
-    with target.open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["prompt"] for row in rows] == ["a red ball", "a blue box", "a third"]
-    assert {row["refiner"] for row in rows} == {Refiner.from_pretrained(trained / "refiner").identity()}
-
-
-def test_answers_of_another_refiner_are_not_continued(
-    copied: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source, target = tmp_path / "in.txt", tmp_path / "out.csv"
-    source.write_text("a red ball\n")
-    assert refine(recipe, source, target, copied) == 0
-    before = target.read_bytes()
-    config = copied / "refiner/refiner.yaml"
-    config.write_text(config.read_text().replace("max_new_tokens: 6", "max_new_tokens: 5"))
-    assert refine(recipe, source, target, copied) == 2
-    assert "choose another `--output` or delete the file" in capsys.readouterr().err
-    assert target.read_bytes() == before
-
-
-def test_a_run_without_a_refiner_is_named(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in (str(recipe), "lab"):
-        assert main(["refine", name, "a ball", "--out", str(tmp_path / "none"), *ALLOW]) == 2
-        assert f"Got {tmp_path / 'none'}, which has no folder `refiner`" in capsys.readouterr().err
-    monkeypatch.chdir(tmp_path)
-    assert main(["refine", str(recipe), "a ball", *ALLOW]) == 2
-    assert "Got runs/tiny" in capsys.readouterr().err
-
-
-def test_the_shipped_lab_recipe_may_take_the_shipped_refiner(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from rapo_lightning.commands.refine import refiner_folder
-    from rapo_lightning.recipe.files import load_recipe, recipe_path
-
-    monkeypatch.chdir(tmp_path)
-    recipe = load_recipe(recipe_path("lab"))
-    assert refiner_folder(recipe, "").parts[-3:] == ("ckpt", "lab", "refiner")
-    assert "the shipped ckpt/lab/refiner is used" in capsys.readouterr().err
-    assert instruction(recipe.stage3)
