@@ -134,6 +134,7 @@ def tiny_recipe(folder: Path, language_model: Path, **changes: Any) -> Path:
         "evaluation": {
             "prompts": "recipes/lab/prompts_heldout.csv",
             "limit": 3,
+            "seeds": 1,
             "metric": {"class_path": "rapo_lightning.lab.verifier.LabOracle"},
         },
     }  # fmt: skip

@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict
 
 from rapo_lightning.commands.validate import faults
 from rapo_lightning.data.ids import derived_seed, prompt_id
-from rapo_lightning.data.prompts import read_prompts
+from rapo_lightning.data.prompts import Prompt, read_prompts
 from rapo_lightning.data.resources import shipped_recipes
 from rapo_lightning.errors import UserError
 from rapo_lightning.prompting.chat import Sampling
@@ -46,6 +46,14 @@ def test_prompts_keep_order_and_drop_repeats(tmp_path: Path) -> None:
     prompts = read_prompts(str(path))
     assert [(p.text, p.phys_law) for p in prompts] == [("b", "law"), ("a", ""), ("b", "other")]
     assert read_prompts(str(path), limit=1) == prompts[:1]
+
+
+def test_a_group_is_no_part_of_a_prompts_identity(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("prompt,group\nb,new words\na,\nb,other\n")
+    prompts = read_prompts(str(path))
+    assert [(p.text, p.group) for p in prompts] == [("b", "new words"), ("a", "")]
+    assert prompts[0].id == Prompt("b").id
 
 
 def test_datasets_are_read_from_their_folder(tmp_path: Path) -> None:
@@ -126,6 +134,12 @@ def test_row_hash_sees_what_changes_a_row_and_nothing_else(tmp_path: Path) -> No
         (lambda: Stage2(flow_seconds=0), "Got 0"),
         (lambda: Recipe(limit=-1), "Got -1"),
         (lambda: Evaluation(limit=-1), "Got -1"),
+        (lambda: Evaluation(seeds=0), "Got 0, 0 and 0.5"),
+        (lambda: Evaluation(arms=["raw", "rwa"]), "Got 'rwa'"),
+        (lambda: Evaluation(arms=["raw", "raw"]), "each once"),
+        (lambda: Evaluation(arms=["raw"], compare="sspo"), "Got 'sspo'"),
+        (lambda: Evaluation(variants={"raw": {}}), "Got 'raw'; rename it"),
+        (lambda: Evaluation(variants={"a": {}}, baselines={"a": {}}), "Got 'a'; rename it"),
         (lambda: Stage3(optimizer=Optimizer(batch_size=3, micro_batch_size=2)), "batch_size=3"),
     ],
 )

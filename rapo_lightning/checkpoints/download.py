@@ -36,9 +36,10 @@ def index_url(package: str, wheel: str) -> str:
         response = client.get(page, headers={"Accept": "text/html"})
         response.raise_for_status()
     for target in re.findall(r'href="([^"]+)"', response.text):
-        address = html.unescape(target)
-        if address.split("#")[0].endswith("/" + wheel):
-            return urljoin(str(response.url), address.split("#")[0])
+        # A page may name its files with a path or without one.
+        address = urljoin(str(response.url), html.unescape(target)).split("#")[0]
+        if address.endswith("/" + wheel):
+            return address
     raise RunError(f"The package index does not list {wheel}. Got {page}; check `PIP_INDEX_URL`.")
 
 

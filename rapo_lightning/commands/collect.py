@@ -46,7 +46,9 @@ def collect(recipe: Recipe, *, out: str = "") -> Path:
             aligned = align_prompts(recipe, prompts, folder / "aligned", models, parts)
             start = fixed_texts({identity: row["prompt"] for identity, row in aligned.items()})
         origin = (
-            f"stage 1 with the graph {recipe.graph}" if parts is not None else "the users' prompts (`stage2.start`)"
+            f"stage 1, {f'with the graph {recipe.graph}' if recipe.graph else 'without a graph'}"
+            if parts is not None
+            else "the users' prompts (`stage2.start`)"
         )
         say(f"the loop starts from {origin}")
         rows = run_loop(recipe, prompts, folder, folder, models, judges, start)

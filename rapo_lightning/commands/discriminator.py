@@ -36,11 +36,11 @@ def discriminator(recipe: Recipe, *, out: str = "") -> Path:
     # The choice plays no part here, and the one to be trained may not exist yet.
     recipe = dataclasses.replace(recipe, stage1=dataclasses.replace(recipe.stage1, discriminator=""))
     models = open_pool(recipe)
-    parts, judges = AlignParts.from_recipe(recipe, models), build_judges(recipe)
+    parts, judges = dataclasses.replace(AlignParts.from_recipe(recipe, models), all_branches=True), build_judges(recipe)
     with locked(run_folder(recipe, out)) as folder:
         fetch_models(recipe, further=rewriter_checkpoints(recipe))
         save_recipe(recipe_text(recipe), folder, "discriminator")
-        aligned = align_prompts(recipe, prompts, folder / "aligned", models, parts)
+        aligned = align_prompts(recipe, prompts, folder / "branches", models, parts)
         scores = _score_branches(recipe, prompts, aligned, folder, models, judges)
         model, told = train_discriminator(prompts, aligned, scores, models.embedder, recipe.seed)
         model.save(folder / "discriminator")
@@ -55,6 +55,7 @@ def _score_branches(
 ) -> dict[str, list[float]]:
     """Scores of a video of each branch, in the order of the prompts; generated once and kept."""
     from ..data.prompts import fixed_texts
+    from ..evaluation.arms import scores_in_order
     from ..evaluation.module import Arm, score_prompts
     from ..recipe.identity import digest
     from ..stage1.discriminator import BRANCH_COLUMNS, BRANCHES
@@ -70,6 +71,5 @@ def _score_branches(
         say(f"{branch}: videos of {len(there)} prompts")
         arm = Arm(f"branch {branch}", fixed_texts(texts), [texts[p.id] for p in there])
         rows = score_prompts(recipe, models, judge, folder, arm, there)
-        found = {row["prompt_id"]: row[f"score_{judge.verifier.name}"] for row in rows}
-        scores[branch] = [found[p.id] if found.get(p.id) is not None else float("nan") for p in prompts]
+        scores[branch] = scores_in_order(rows, [prompt.id for prompt in prompts], judge.verifier.name).tolist()
     return scores

@@ -22,8 +22,10 @@ def evaluate(recipe: Recipe, *, out: str = "") -> dict[str, object]:
         The contents of `results.json`.
     """
     from ..data.prompts import read_prompts
-    from ..evaluation.arms import summarize, table
-    from ..evaluation.evaluator import Evaluator, check_arms, uses_base
+    from ..evaluation.arms import summarize
+    from ..evaluation.checks import check_arms, uses_base
+    from ..evaluation.evaluator import Evaluator
+    from ..evaluation.table import left_out, scores_csv, table
     from ..recipe.identity import row_hash
     from ..running.folder import is_main_process, locked, run_folder, save_recipe, write_text
     from ..running.pool import fetch_models, open_pool, open_refiner, rewriter_checkpoints
@@ -36,18 +38,26 @@ def evaluate(recipe: Recipe, *, out: str = "") -> dict[str, object]:
     check_arms(recipe, prompts)
     models, target = open_pool(recipe), run_folder(recipe, out)
     refiner = None
-    if any("refiner" in arm for arm in settings.arms):
+    if {"refiner", "refiner+sspo"} & set(settings.arms):
         refiner = open_refiner(refiner_folder(recipe, out), recipe, models, alone=not uses_base(recipe))
     evaluator = Evaluator(recipe, target, prompts, models, refiner)
     with locked(target) as folder:
-        fetch_models(recipe, further=rewriter_checkpoints(recipe) if evaluator.parts is not None else ())
+        fetch_models(
+            recipe, further=[name for item in evaluator.recipes.values() for name in rewriter_checkpoints(item)]
+        )
         save_recipe(recipe_text(recipe), folder, "evaluate")
         results = []
         for arm in settings.arms:
             say(f"arm {arm}")
             results.append(evaluator.run(arm))
-        summary = summarize(results, evaluator.judge.verifier.name, row_hash(recipe))
+        compare = evaluator.shown(settings.compared) if settings.compared else ""
+        groups, metric = [prompt.group for prompt in prompts], evaluator.judge.verifier.name
+        summary = summarize(results, metric, row_hash(recipe), groups, compare, settings.seeds)
         if is_main_process():
+            write_text(folder / "scores.csv", scores_csv(results, prompts))
             write_text(folder / "results.json", json.dumps(summary, indent=2) + "\n")
     say(table(summary))
+    missing = left_out(summary, results, prompts)
+    if missing:
+        say(missing)
     return summary

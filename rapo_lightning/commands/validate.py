@@ -33,10 +33,11 @@ def _language_model(recipe: Recipe) -> Iterator[_Check]:
 
 def _all_stages(recipe: Recipe) -> Iterator[_Check]:
     from ..data.prompts import read_prompts
-    from ..evaluation.evaluator import check_arms, needs_stage1
+    from ..evaluation.checks import check_arms, needs_stage1
     from ..models import ModelPool
     from ..prompting.examples import read_examples
     from ..recipe.components import check
+    from ..recipe.variants import variant
     from ..running.pool import open_pool
     from ..stage1.align import AlignParts
     from ..stage2.judges import build_judge, build_judges
@@ -53,6 +54,8 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
     yield lambda: check_arms(recipe, read_prompts(evaluation.prompts, evaluation.limit, "evaluation.prompts"))
     if recipe.stage2.start == "stage1" or needs_stage1(recipe):
         yield lambda: AlignParts.from_recipe(recipe, ModelPool())
+    for name in evaluation.variants:
+        yield lambda name=name: AlignParts.from_recipe(variant(recipe, name), ModelPool())  # type: ignore[misc]
     if recipe.stage1.extractor.get("class_path"):
         yield lambda: check(recipe.stage1.extractor, "stage1.extractor")
     if recipe.stage1.degrader.get("class_path"):
@@ -71,7 +74,8 @@ def faults(recipe: Recipe) -> list[str]:
             run()
         except UserError as error:
             found.append(str(error))
-    return found
+    # A fault that two checks meet is one fault.
+    return list(dict.fromkeys(found))
 
 
 def validate(recipe: Recipe) -> None:

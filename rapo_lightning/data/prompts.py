@@ -16,7 +16,7 @@ from .resources import find
 MAX_CHARACTERS = 4000
 """Longest prompt; text encoders of video models read 226 to 512 tokens, so a longer one would be cut unseen."""
 
-_COLUMNS = ("prompt", "phys_law", "reference")
+_COLUMNS = ("prompt", "phys_law", "reference", "group")
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,13 @@ class Prompt:
         text: The prompt.
         phys_law: The physical law it should obey, may be empty.
         reference: A training-style caption of the same scene, may be empty; the ceiling of an evaluation.
+        group: Group of prompts that an evaluation reports by itself, may be empty; no part of the prompt's identity.
     """
 
     text: str
     phys_law: str = ""
     reference: str = ""
+    group: str = ""
 
     @property
     def id(self) -> str:
@@ -146,7 +148,7 @@ def read_prompts(source: str, limit: int = 0, field: str = "prompts") -> list[Pr
             raise UserError(
                 f"A prompt may have {MAX_CHARACTERS} characters. Got {len(text)} in entry {number} of {path}; shorten it."
             )
-        prompt = Prompt(text, row.get("phys_law", "").strip(), row.get("reference", "").strip())
+        prompt = Prompt(text, *(row.get(name, "").strip() for name in _COLUMNS[1:]))
         prompts.setdefault(prompt.id, prompt)
     if not prompts:
         raise UserError(f"The prompt file has no prompt. Got {path}; write one prompt a line.")

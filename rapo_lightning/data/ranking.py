@@ -46,3 +46,10 @@ def mean_score(row: Row) -> float:
     scores = [known_score(row, column) for column in score_columns(row)]
     values = [score for score in scores if score > -math.inf]
     return sum(values) / len(values) if values else -math.inf
+
+
+def mean_gap(row: Row, other: Row) -> float:
+    """By how much a row's mean score exceeds another's, over the verifiers that scored both; NaN if none did."""
+    both = [(known_score(row, column), known_score(other, column)) for column in score_columns(row)]
+    gaps = [score - base for score, base in both if min(score, base) > -math.inf]
+    return sum(gaps) / len(gaps) if gaps else math.nan

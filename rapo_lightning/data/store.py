@@ -58,7 +58,8 @@ class PartStore:
         Raises:
             RunError: If the disk is full or read-only; parts written before are not touched.
         """
-        numbered = [{**row, "schema_version": SCHEMA_VERSION} for row in rows]
+        # Columns of other recipes' verifiers stay empty.
+        numbered = [{**dict.fromkeys(self.features), **row, "schema_version": SCHEMA_VERSION} for row in rows]
         self._write(numbered, self.folder / f"part-{uuid.uuid4().hex}.parquet")
 
     def _write(self, rows: Sequence[Row], path: Path) -> None:

@@ -85,6 +85,24 @@ def _verifiers_of(folder: Path) -> list[str]:
     return list(found)
 
 
+def common_columns(folders: Sequence[Path], verifiers: Sequence[str]) -> list[str]:
+    """Brings stores that are read as one dataset to the same score columns.
+
+    Args:
+        folders: Their folders.
+        verifiers: Names of the verifiers that are to have a column.
+
+    Returns:
+        The names of all verifiers that have one now.
+    """
+    there = {folder: set(_verifiers_of(folder)) for folder in folders}
+    names = sorted({*verifiers, *(name for found in there.values() for name in found)})
+    for folder, found in there.items():
+        if found and found != set(names):
+            TrajectoryStore(folder, names).clean()
+    return names
+
+
 def read_rows(folder: Path, recipe_hash: str | None = None) -> list[Row]:
     """Reads a store without opening it for writing; arguments, result and errors as in `store.read_parts`."""
     return read_parts(folder, IDENTITY, recipe_hash)

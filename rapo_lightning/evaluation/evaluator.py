@@ -3,48 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ..data.prompts import Prompt, PromptTexts, fixed_texts
 from ..data.ranking import best_round
 from ..data.store import Row
 from ..data.trajectory import by_prompt
-from ..errors import UserError
+from ..errors import RunError
 from ..models import ModelPool
 from ..models.refiner import Refiner
 from ..recipe import Recipe
-from ..recipe.identity import align_hash, row_hash
+from ..recipe.components import build
+from ..recipe.evaluation import LOOPS
+from ..recipe.identity import align_hash, component_identity
 from ..stage1.align import AlignParts
 from ..stage1.run import align_prompts
 from ..stage2.judges import build_judge, build_judges
+from ..stage2.loop import loop_hash
 from ..stage2.run import run_loop
+from ..stage2.strategy import BLIND, SEEDS, SSPO
 from .arms import ArmResult, scores_in_order
+from .baselines import Baseline
+from .checks import chance_texts, needs_stage1, variants
 from .module import Arm, score_prompts
 
-
-def needs_stage1(recipe: Recipe) -> bool:
-    """Whether an arm runs stage 1."""
-    arms = recipe.evaluation.arms
-    return "stage1" in arms or (recipe.stage2.start == "stage1" and "sspo" in arms)
-
-
-def uses_base(recipe: Recipe) -> bool:
-    """Whether an arm asks the language model without an adapter."""
-    return needs_stage1(recipe) or any("sspo" in arm for arm in recipe.evaluation.arms)
+_STRATEGIES = {"sspo": SSPO, "refiner+sspo": SSPO, "raw_best": SEEDS, "blind": BLIND}
+"""How the arms with several videos of a prompt get them."""
+_SHOWN = {"raw_best": "raw"}
+"""Names in the results, before the number of videos, where they are others than in recipes."""
 
 
-def check_arms(recipe: Recipe, prompts: Sequence[Prompt]) -> None:
-    """Checks that each arm has what it needs.
+@dataclass(frozen=True)
+class _Made:
+    """An arm with what it took to get its texts: seconds per prompt, and the videos that a loop picked."""
 
-    Raises:
-        UserError: If one has not.
-    """
-    if "reference" in recipe.evaluation.arms and not all(prompt.reference for prompt in prompts):
-        raise UserError(
-            "The arm `reference` needs a column `reference` with text in every row of the held-out prompts. Got prompts "
-            "without; add the column or leave the arm out of `evaluation.arms`."
-        )
+    arm: Arm
+    seconds: float = 0.0
+    picked: Mapping[str, Row] = field(default_factory=dict)
 
 
 class Evaluator:
@@ -67,22 +65,47 @@ class Evaluator:
         """
         self.recipe, self.folder, self.prompts = recipe, folder, prompts
         self.models, self.refiner = models, refiner
-        metric = build_judge(recipe.evaluation.metric, "evaluation.metric")
-        self.judges = build_judges(recipe) if any("sspo" in arm for arm in recipe.evaluation.arms) else []
+        settings = recipe.evaluation
+        metric = build_judge(settings.metric, "evaluation.metric")
+        self.judges = build_judges(recipe) if any(arm in LOOPS for arm in settings.arms) else []
         # One object where the loop listens to the metric: a verifier may have costly parts, such as processes.
         self.judge = next((judge for judge in self.judges if judge.identity == metric.identity), metric)
-        # The loop of an arm runs on the evaluation's seeds, so that its videos are those the other arms compare with.
-        stage2 = dataclasses.replace(recipe.stage2, save_videos=False)
-        self.loop_recipe = dataclasses.replace(recipe, seed=recipe.evaluation.seed, stage2=stage2)
-        self.parts = AlignParts.from_recipe(recipe, models) if needs_stage1(recipe) else None
-        self._arms: dict[str, Callable[[], tuple[Arm, float]]] = {
-            "raw": lambda: (Arm("raw", fixed_texts({p.id: p.text for p in prompts})), 0.0),
-            "reference": lambda: (Arm("reference", fixed_texts({p.id: p.reference for p in prompts})), 0.0),
-            "refiner": lambda: (Arm("refiner", self._refined, self._refiner_identity()), 0.0),
-            "stage1": self._stage1,
-            "sspo": lambda: self._loop("sspo"),
-            "refiner+sspo": lambda: self._loop("refiner+sspo"),
+        self.recipes = {**({"stage1": recipe} if needs_stage1(recipe) else {}), **variants(recipe)}
+        self.parts = {name: AlignParts.from_recipe(item, models) for name, item in self.recipes.items()}
+        self._arms: dict[str, Callable[[], _Made]] = {
+            "raw": lambda: self._fixed("raw", {p.id: p.text for p in prompts}),
+            "reference": lambda: self._fixed("reference", {p.id: p.reference for p in prompts}),
+            "chance": lambda: self._fixed("chance", chance_texts(prompts)),
+            "refiner": lambda: _Made(Arm("refiner", self._refined, self._refiner_identity())),
+            **{name: partial(self._stage1, name) for name in self.recipes},
+            **{name: partial(self._loop, name) for name in LOOPS},
+            **{
+                name: partial(self._baseline, name, build(settings.baselines[name], f"evaluation.baselines[{name}]"))
+                for name in settings.arms
+                if name in settings.baselines
+            },
         }
+
+    def shown(self, name: str) -> str:
+        """Name of an arm in the results."""
+        return f"{_SHOWN.get(name, name)}@{self.recipe.stage2.rounds}" if name in LOOPS else name
+
+    @staticmethod
+    def _fixed(name: str, texts: dict[str, str]) -> _Made:
+        # Rows are few and their videos recorded: where one text is another, all rows are joined anew.
+        return _Made(Arm(name, fixed_texts(texts), texts))
+
+    def _baseline(self, name: str, baseline: Baseline) -> _Made:
+        def texts(prompts: Sequence[Prompt]) -> list[str]:
+            made = baseline.texts(prompts, self.models)
+            if len(made) != len(prompts):
+                raise RunError(
+                    f"`evaluation.baselines.{name}` must make one text of each prompt. Got {len(made)} of {len(prompts)}; "
+                    "correct its `texts`."
+                )
+            return made
+
+        return _Made(Arm(name, texts, component_identity(self.recipe.evaluation.baselines[name])))
 
     def _refined(self, prompts: Sequence[Prompt]) -> list[str]:
         assert self.refiner is not None
@@ -92,44 +115,47 @@ class Evaluator:
         """Identity of the adapter, so that rows of an older one are not taken for those of this one."""
         return self.refiner.identity() if self.refiner is not None else ""
 
-    def _aligned(self) -> tuple[PromptTexts, float]:
-        """Runs stage 1; returns its prompts and the seconds per prompt."""
-        assert self.parts is not None
-        rows = align_prompts(self.recipe, self.prompts, self.folder / "evaluation" / "aligned", self.models, self.parts)
+    def _aligned(self, name: str) -> tuple[PromptTexts, float]:
+        """Runs stage 1, or a variant of it; returns its prompts and the seconds per prompt."""
+        folder = self.folder / "evaluation" / "aligned"
+        rows = align_prompts(self.recipes[name], self.prompts, folder, self.models, self.parts[name])
         spent = sum(row[f"seconds_{part}"] for row in rows.values() for part in ("retrieve", "merge", "rewrite"))
         return fixed_texts({identity: row["prompt"] for identity, row in rows.items()}), spent / len(rows)
 
-    def _stage1(self) -> tuple[Arm, float]:
-        texts, seconds = self._aligned()
-        return Arm("stage1", texts, align_hash(self.recipe)), seconds
+    def _stage1(self, name: str) -> _Made:
+        texts, seconds = self._aligned(name)
+        return _Made(Arm(name, texts, align_hash(self.recipes[name])), seconds)
 
-    def _loop(self, name: str) -> tuple[Arm, float]:
-        """Runs the loop of an arm; returns its winners and the seconds per prompt."""
-        refined = name.startswith("refiner")
+    def _loop(self, name: str) -> _Made:
+        """Runs the loop of an arm on the recipe's seed, so that nothing is chosen on the videos that are scored."""
+        refined, strategy = name.startswith("refiner"), _STRATEGIES[name]
+        # Seeds are tried of the user's prompt; all others start from where the loop does, so that the rest is compared.
+        origin = "prompt" if strategy is SEEDS else self.recipe.stage2.start
+        stage2 = dataclasses.replace(self.recipe.stage2, save_videos=False, start=origin)
+        recipe = dataclasses.replace(self.recipe, stage2=stage2)
         start: PromptTexts | None = self._refined if refined else None
         before = 0.0
-        if start is None and self.recipe.stage2.start == "stage1":
-            start, before = self._aligned()
-        rounds = self.recipe.stage2.rounds
-        identity = [row_hash(self.loop_recipe), rounds, self._refiner_identity() if refined else ""]
-        folder = self.folder / "evaluation" / f"loop-{name}"
-        if refined:
-            folder = folder.with_name(f"{folder.name}-{self._refiner_identity()}")
-        rows = run_loop(self.loop_recipe, self.prompts, folder, self.folder, self.models, self.judges, start)
-        rows = [row for row in rows if row["round"] < rounds]
-        winners = {key: best_round(group)["prompt"] for key, group in by_prompt(rows).items()}
-        return Arm(name, fixed_texts(winners), identity), before + _seconds(rows, True) / len(self.prompts)
+        if start is None and origin == "stage1":
+            start, before = self._aligned("stage1")
+        identity = [loop_hash(recipe, strategy), stage2.rounds, self._refiner_identity() if refined else ""]
+        folder = self.folder / "evaluation" / (f"loop-{name}-{self._refiner_identity()}" if refined else f"loop-{name}")
+        rows = run_loop(recipe, self.prompts, folder, self.folder, self.models, self.judges, start, strategy)
+        rows = [row for row in rows if row["round"] < stage2.rounds]
+        picked = {key: best_round(group) for key, group in by_prompt(rows).items()}
+        texts = fixed_texts({key: row["prompt"] for key, row in picked.items()})
+        return _Made(Arm(name, texts, identity), before + _seconds(rows, True) / len(self.prompts), picked)
 
     def run(self, name: str) -> ArmResult:
         """Runs one arm to its end and scores it."""
-        arm, seconds = self._arms[name]()
-        rows = score_prompts(self.recipe, self.models, self.judge, self.folder, arm, self.prompts)
-        looped, rounds = name.endswith("sspo"), self.recipe.stage2.rounds
-        if not looped:
-            # A loop's winner was generated in the loop already; generating it again for the metric is not its cost.
-            seconds += _seconds(rows, False) / len(rows)
-        scores = scores_in_order(rows, [prompt.id for prompt in self.prompts], self.judge.verifier.name)
-        return ArmResult(f"{name}@{rounds}" if looped else name, scores, rounds if looped else 1, seconds)
+        made = self._arms[name]()
+        rows = score_prompts(self.recipe, self.models, self.judge, self.folder, made.arm, self.prompts)
+        ids, metric = [prompt.id for prompt in self.prompts], self.judge.verifier.name
+        scores = scores_in_order(rows, ids, metric)
+        if not made.picked:
+            return ArmResult(self.shown(name), scores, 1, made.seconds + _seconds(rows, False) / len(rows))
+        # The winner was generated in the loop already; generating it again for the metric is not the arm's cost.
+        picked = scores_in_order(list(made.picked.values()), ids, metric) if self.judge in self.judges else None
+        return ArmResult(self.shown(name), scores, self.recipe.stage2.rounds, made.seconds, picked)
 
 
 def _seconds(rows: Sequence[Row], with_judge: bool) -> float:

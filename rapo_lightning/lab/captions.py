@@ -6,7 +6,7 @@ import numpy as np
 
 from .scene import Body, Scene
 
-_OPENINGS = (
+OPENINGS = (
     "A simple animation shows",
     "The animated clip presents",
     "This short animation depicts",
@@ -37,8 +37,10 @@ ACTIONS = {
     ),
 }
 PAIR_VERBS = ("rolling {d} and colliding with", "rolling along the ground {d} until it collides with")
-_DIRECTIONS = {"left_to_right": "from left to right", "right_to_left": "from right to left"}
-_CLOSINGS = {
+DIRECTIONS = {"left_to_right": "from left to right", "right_to_left": "from right to left"}
+CAPTION_SIZES = {"small": "small", "medium-sized": "medium", "large": "large"}
+"""Sizes by the captions' words for them."""
+CLOSINGS = {
     "still": "Nothing moves while the camera stays fixed.",
     "moving": "The motion is smooth and the camera stays fixed.",
 }
@@ -51,7 +53,7 @@ def _body(body: Body) -> str:
 
 
 def _action(scene: Scene, variant: int) -> str:
-    direction = _DIRECTIONS.get(scene.direction, "")
+    direction = DIRECTIONS.get(scene.direction, "")
     names = [_body(body) for body in scene.bodies]
     if scene.motion == "collide":
         return f"{names[0]} {PAIR_VERBS[variant].format(d=direction)} {names[1]}, which is pushed away"
@@ -72,8 +74,8 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     Returns:
         Two sentences, 20 to 45 words.
     """
-    opening = _OPENINGS[int(rng.integers(len(_OPENINGS)))]
+    opening = OPENINGS[int(rng.integers(len(OPENINGS)))]
     action = _action(scene, int(rng.integers(2)))
     place = BACKGROUND_PHRASES[scene.background][int(rng.integers(2))]
-    closing = _CLOSINGS["still" if scene.motion in ("rest", "beside") else "moving"]
+    closing = CLOSINGS["still" if scene.motion in ("rest", "beside") else "moving"]
     return f"{opening} {action}, {place}. {closing}"

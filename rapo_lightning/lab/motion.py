@@ -84,7 +84,7 @@ def _double(scene: Scene, times: FloatArray, rng: np.random.Generator) -> FloatA
     x_1, x_2 = np.full_like(times, 17.0 + jitter), np.full_like(times, 47.0 + jitter)
     if scene.motion == "collide":
         # The hit happens after 0.75 s wherever the bodies' sizes put it; equal masses exchange their velocity.
-        hit, rest = 0.75, 38.0 + jitter
+        hit, rest = 0.75, 41.5 + jitter
         contact = rest - reach_1 - reach_2
         x_1 = contact + (contact - reach_1 - 1) / hit * speed * np.minimum(times - hit, 0)
         x_2 = rest + (FRAME_SIZE - reach_2 - 2 - rest) / 1.25 * np.maximum(times - hit, 0)

@@ -7,33 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .laws import direction_of, recognize_law
-from .lexicon import asked
-from .tracking import Track, track_bodies
+from .laws import LIMIT, collision_residual, direction_of, recognize_law
+from .remarks import remark
+from .requests import asked, refusal, wordings
+from .steadiness import FAULTS, colour_of, find_faults, shape_of, size_of, steady
+from .tracking import Track, observe
 
-_MOTION_WORDS = {
-    "fall": "dropping and bouncing",
-    "roll": "rolling at a constant speed",
-    "slide": "sliding to a halt",
-    "rise": "rising",
-    "sink": "sinking",
-    "swing": "swinging on a thread",
-    "throw": "thrown in an arc",
-    "rest": "resting motionless",
-    "circle": "circling",
-    "bob": "bobbing up and down",
-    "shuttle": "shuttling left and right",
-    "collide": "the first colliding with the second",
-    "beside": "resting side by side, the first on the left",
-}
-_PLACE_WORDS = {
-    "studio": "a grey studio",
-    "night": "a dark night sky",
-    "snow": "a snowy landscape",
-    "desert": "a sandy desert",
-    "meadow": "a green meadow",
-    "cellar": "a brown cellar",
-}
+FAULT_FACTOR = 0.5
+"""What a fault leaves of the score, the lab's own choice: a broken video never earns more than half."""
+NOT_UNDERSTOOD = "The lab does not understand this request: {}"
 
 
 @dataclass(frozen=True)
@@ -42,12 +24,16 @@ class Reading:
 
     Attributes:
         attributes: `shape, colour, size, background, motion, direction` and, with a second body, `shape_2, colour_2,
-            size_2`; keys that were not seen are missing.
+            size_2`; keys of what was not seen, or did not hold over the frames, are missing.
         residual: Distance in px (root mean square) between the body's track and the law it was recognized by.
+        bodies: Number of bodies.
+        faults: Keys of `steadiness.FAULTS` for what is wrong with the video, whatever was asked for.
     """
 
     attributes: dict[str, str]
     residual: float
+    bodies: int
+    faults: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,14 +41,18 @@ class Verdict:
     """The oracle's judgement of a video against a prompt.
 
     Attributes:
-        score: Share of the asked attributes that the video shows, 0..1.
-        critique: A sentence for each asked attribute that is missing, empty if none is.
+        score: Share of the asked attributes that the video shows, 0..1, times `FAULT_FACTOR` if the video has a fault;
+            None for a request that the lab does not understand.
+        critique: A sentence for each asked attribute that is missing and for each fault, empty if there is none; why
+            there is no score, if there is none.
         right: For each asked attribute whether it is shown.
+        faults: Keys of `steadiness.FAULTS`.
     """
 
-    score: float
+    score: float | None
     critique: str
     right: dict[str, bool]
+    faults: tuple[str, ...] = ()
 
 
 def _mean_x(track: Track) -> float:
@@ -83,16 +73,15 @@ def _first_to_move(track: Track) -> float:
 
 def _pair(tracks: list[Track]) -> tuple[list[Track], str, str, float]:
     """Orders two bodies by the law they share: beside (left first) or collide (the one that moves first)."""
-    if max(_travel(track) for track in tracks) < 4:
-        ordered = sorted(tracks, key=_mean_x)
-        return ordered, "beside", "", 0.0
+    laws = [recognize_law(track.centres) for track in tracks]
+    if all(law == "rest" for law, _ in laws):
+        return sorted(tracks, key=_mean_x), "beside", "", max(residual for _, residual in laws)
     ordered = sorted(tracks, key=_first_to_move)
-    both_move = all(_travel(track) > 4 for track in ordered)
-    if not both_move or _first_to_move(ordered[0]) == _first_to_move(ordered[1]):
+    residual = collision_residual(ordered[0].centres, ordered[1].centres)
+    if residual > LIMIT:
         return ordered, "", "", float("inf")
-    x = ordered[0].centres[:, 0]
-    x = x[np.isfinite(x)]
-    return ordered, "collide", "left_to_right" if x[-1] > x[0] else "right_to_left", 0.0
+    x = ordered[0].centres[ordered[0].seen, 0]
+    return ordered, "collide", "left_to_right" if x[-1] > x[0] else "right_to_left", residual
 
 
 def read_video(frames: NDArray[np.float32]) -> Reading:
@@ -101,26 +90,33 @@ def read_video(frames: NDArray[np.float32]) -> Reading:
     Args:
         frames: RGB in 0..1, shape `(frames, 64, 64, 3)`.
     """
-    background, tracks = track_bodies(frames)
-    found = {"background": background}
-    if not tracks:
-        return Reading(found, float("inf"))
+    seen = observe(frames)
+    tracks, faults, found = seen.tracks, find_faults(seen), {"background": steady(seen.backgrounds)}
+    motion, direction, residual = "", "", float("inf")
     if len(tracks) == 2:
         tracks, motion, direction, residual = _pair(tracks)
-    else:
+    elif tracks:
         motion, residual = recognize_law(tracks[0].centres)
         direction = direction_of(tracks[0].centres, motion)
     for suffix, track in zip(("", "_2"), tracks, strict=False):
-        found |= {f"shape{suffix}": track.shape, f"colour{suffix}": track.colour, f"size{suffix}": track.size}
+        found |= {
+            f"shape{suffix}": shape_of(track),
+            f"colour{suffix}": colour_of(track),
+            f"size{suffix}": size_of(track),
+        }
     found |= {"motion": motion, "direction": direction}
-    return Reading({key: value for key, value in found.items() if value}, residual)
+    return Reading({key: value for key, value in found.items() if value}, residual, len(tracks), faults)
 
 
-def remark(key: str, value: str) -> str:
-    """One sentence on an attribute that is missing; the same sentence in every round, so that a loop can collect them."""
-    words = _MOTION_WORDS.get(value, value) if key == "motion" else _PLACE_WORDS.get(value, value).replace("_", " ")
-    name = f"second {key.removesuffix('_2')}" if key.endswith("_2") else key
-    return f"The {name} should be {words}."
+def _faults(reading: Reading, wanted: dict[str, str]) -> tuple[str, ...]:
+    """The video's own faults, and those that depend on what was asked for."""
+    faults = list(reading.faults)
+    if reading.bodies == 2 and "shape_2" not in wanted and "extra" not in faults:
+        faults.append("extra")
+    moving = wanted.get("motion") not in (None, "rest", "beside")
+    if moving and reading.attributes.get("motion") in ("rest", "beside"):
+        faults.append("still")
+    return tuple(faults)
 
 
 def judge(prompt: str, frames: NDArray[np.float32]) -> Verdict:
@@ -131,18 +127,22 @@ def judge(prompt: str, frames: NDArray[np.float32]) -> Verdict:
         frames: RGB in 0..1, shape `(frames, 64, 64, 3)`.
 
     Returns:
-        The verdict. A prompt that names nothing the lab knows scores 0 and says so.
+        The verdict; without a score for a prompt that the lab does not understand to the last word.
     """
-    wanted = asked(prompt)
-    if not wanted:
-        return Verdict(0.0, "The prompt names nothing that the lab world has.", {})
-    seen = read_video(frames).attributes
+    reason = refusal(prompt)
+    if reason:
+        return Verdict(None, NOT_UNDERSTOOD.format(reason), {})
+    wanted, words, reading = asked(prompt), wordings(prompt), read_video(frames)
+    seen = reading.attributes
     right = {key: seen.get(key) == value for key, value in wanted.items()}
-    critique = " ".join(remark(key, value) for key, value in wanted.items() if not right[key])
-    return Verdict(sum(right.values()) / len(right), critique, right)
+    faults = _faults(reading, wanted)
+    sentences = [remark(key, seen.get(key, ""), words[key]) for key in wanted if not right[key]]
+    sentences += [FAULTS[fault] for fault in faults]
+    score = sum(right.values()) / len(right) * (FAULT_FACTOR if faults else 1.0)
+    return Verdict(score, " ".join(sentences), right, faults)
 
 
-def judge_bytes(task: tuple[str, NDArray[np.uint8]]) -> tuple[float, str]:
+def judge_bytes(task: tuple[str, NDArray[np.uint8]]) -> tuple[float | None, str]:
     """Score and critique of (prompt, 8-bit frames); at module level, so that worker processes can import it cheaply."""
     prompt, frames = task
     verdict = judge(prompt, (frames / 255).astype(np.float32))

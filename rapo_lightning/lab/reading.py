@@ -1,4 +1,4 @@
-"""Reads captions and prompts of the lab back: the scene of a training-style caption, and what a free text names."""
+"""Reads captions of the lab back, in the captions' vocabulary alone: their scene, and what a text names in their words."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 from ..prompting.text import content_words, words
 from ..stage1.branches import CARRIED
-from .captions import ACTIONS, BACKGROUND_PHRASES, PAIR_VERBS
-from .lexicon import asked, wordings
+from .captions import ACTIONS, BACKGROUND_PHRASES, CAPTION_SIZES, PAIR_VERBS
+from .requests import asked, wordings
 from .scene import Body, Scene
 from .world import COLOURS, SHAPES
 
@@ -35,12 +35,14 @@ _BACKGROUND_STEMS = {
     "meadow": r"\bmeadow",
     "cellar": r"\bcellar",
 }
-_CAPTION_SIZES = {"small": "small", "medium-sized": "medium", "large": "large"}
+_SIDES = r"to the left of|on the left side"
+_SHAPE = re.compile(rf"\b(?:{'|'.join(SHAPES)})\b")
+_COLOUR, _SIZE = re.compile(rf"\b(?:{'|'.join(COLOURS)})\b"), re.compile(rf"\b(?:{'|'.join(CAPTION_SIZES)})\b")
 
 
 def read_caption(text: str) -> Scene | None:
     """The scene of a training-style caption, or None if the text is no such caption."""
-    bodies = tuple(Body(m[3], m[2], _CAPTION_SIZES[m[1]]) for m in BODY.finditer(text))
+    bodies = tuple(Body(m[3], m[2], CAPTION_SIZES[m[1]]) for m in BODY.finditer(text))
     background = next((name for name, phrases in BACKGROUND_PHRASES.items() if any(p in text for p in phrases)), "")
     plain = DIRECTION.sub("{d}", text)
     motions = [name for name, phrases in ACTIONS.items() if any(phrase in plain for phrase in phrases)]
@@ -54,23 +56,25 @@ def read_caption(text: str) -> Scene | None:
 
 
 def named(text: str) -> dict[str, set[str]]:
-    """Every attribute value that a text names, in the captions' words or the users'.
+    """Every attribute value that a text names in the captions' words; users' synonyms are not known here.
 
     Args:
-        text: A prompt or a caption.
+        text: A caption, or what should be one.
 
     Returns:
-        Values by attribute (the keys of `lexicon.asked`); more than one where the text contradicts itself.
+        Values by attribute (the keys of `requests.asked`); more than one where the text contradicts itself.
     """
-    found = {key: {value} for key, value in asked(text).items()}
-    read: dict[str, list[str]] = {
-        "background": [name for name, stem in _BACKGROUND_STEMS.items() if re.search(stem, text)],
-        "direction": [name.replace(" ", "_") for name in DIRECTION.findall(text)],
-    }
-    if "shape_2" not in found:
-        read["motion"] = [name for name, stem in _MOTION_STEMS.items() if re.search(stem, text)]
-    for key, values in read.items():
-        found.setdefault(key, set()).update(values)
+    found: dict[str, set[str]] = {}
+    shapes, begin = list(_SHAPE.finditer(text)), 0
+    for suffix, shape in zip(("", "_2"), shapes, strict=False):
+        before, begin = text[begin : shape.start()], shape.end()
+        found[f"shape{suffix}"] = {shape[0]}
+        found[f"colour{suffix}"] = set(_COLOUR.findall(before))
+        found[f"size{suffix}"] = {CAPTION_SIZES[name] for name in _SIZE.findall(before)}
+    stems = _MOTION_STEMS if len(shapes) < 2 else {"collide": "collid", "beside": _SIDES}
+    found["motion"] = {name for name, stem in stems.items() if re.search(stem, text)}
+    found["background"] = {name for name, stem in _BACKGROUND_STEMS.items() if re.search(stem, text)}
+    found["direction"] = {name.replace(" ", "_") for name in DIRECTION.findall(text)}
     return {key: values for key, values in found.items() if values}
 
 

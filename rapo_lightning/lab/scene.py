@@ -55,6 +55,14 @@ class Scene:
         digest = hashlib.sha256(self.to_json().encode()).digest()
         return "heldout" if digest[0] / 256 < HELD_OUT_SHARE else "train"
 
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What is to be read from a perfect video of the scene, by the keys of `requests.asked`."""
+        found = {"background": self.background, "motion": self.motion, "direction": self.direction}
+        for suffix, body in zip(("", "_2"), self.bodies, strict=False):
+            found |= {f"shape{suffix}": body.shape, f"colour{suffix}": body.colour, f"size{suffix}": body.size}
+        return {key: value for key, value in found.items() if value}
+
     def to_json(self) -> str:
         """The scene as one line of JSON with sorted keys."""
         return json.dumps(asdict(self), sort_keys=True)

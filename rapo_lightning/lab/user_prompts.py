@@ -16,6 +16,7 @@ from .lexicon import (
     MOTION_WORDS,
     SHAPE_WORDS,
     SIZE_WORDS,
+    SPLITS,
     Wordings,
 )
 from .scene import Body, Scene, sample_scene
@@ -63,9 +64,9 @@ def _choose(rng: np.random.Generator, options: tuple[str, ...]) -> str:
 
 
 def _word(rng: np.random.Generator, words: Wordings, name: str, split: str) -> str:
-    train, heldout = words[name]
-    # Held-out prompts mix known words with words that occur in that split alone.
-    return _choose(rng, train if split == "train" else train + heldout)
+    train = words[name][0]
+    # Prompts of the other splits mix known words with words that occur in that split alone.
+    return _choose(rng, train if split == "train" else train + words[name][SPLITS.index(split)])
 
 
 def _body(rng: np.random.Generator, body: Body, split: str) -> str:
@@ -79,17 +80,17 @@ def _body(rng: np.random.Generator, body: Body, split: str) -> str:
 
 
 def _request(rng: np.random.Generator, scene: Scene, split: str) -> str:
-    half = 0 if split == "train" else 1
+    part = SPLITS.index(split)
     bodies = [_body(rng, body, split) for body in scene.bodies]
     direction = ""
     if scene.direction and rng.random() < 0.6:
         direction = _word(rng, DIRECTION_WORDS, scene.direction, split)
     if len(bodies) == 2:
         verbs = COLLIDE_WORDS if scene.motion == "collide" else BESIDE_WORDS
-        text = _choose(rng, verbs[half]).format(a=bodies[0], b=bodies[1], d=direction)
+        text = _choose(rng, verbs[part]).format(a=bodies[0], b=bodies[1], d=direction)
     else:
         # The phrasing itself is always of the split: held-out verbs occur in held-out prompts alone.
-        text = f"{bodies[0]} {_choose(rng, MOTION_WORDS[scene.motion][half]).format(d=direction)}"
+        text = f"{bodies[0]} {_choose(rng, MOTION_WORDS[scene.motion][part]).format(d=direction)}"
     return " ".join(text.split())
 
 
@@ -101,28 +102,29 @@ def user_prompt(scene: Scene, rng: np.random.Generator, split: str = "train") ->
     Args:
         scene: The scene.
         rng: Chooses wording and what is left out.
-        split: `"train"` or `"heldout"`: which phrasings may be used.
+        split: One of `lexicon.SPLITS`: which phrasings may be used.
     """
     request = _request(rng, scene, split)
     place = f" {_word(rng, BACKGROUND_WORDS, scene.background, split)}" if rng.random() < 0.5 else ""
-    if place and not place.startswith((" in ", " on ", " at ", " after ")):
+    if place and not place.startswith((" in ", " on ", " at ", " after ", " before ")):
         place = f", {place.strip()}"
-    text = _choose(rng, FRAMES[0 if split == "train" else 1]).format(s=request, bg=place)
+    text = _choose(rng, FRAMES[split == "heldout"]).format(s=request, bg=place)
     return text.capitalize() if rng.random() < 0.3 else text
 
 
-def lab_prompts(count: int, split: str, seed: int) -> list[LabPrompt]:
+def lab_prompts(count: int, split: str, seed: int, wording: str = "") -> list[LabPrompt]:
     """Draws distinct user prompts of a split with their scenes and reference captions.
 
     Args:
         count: How many.
-        split: `"train"` or `"heldout"`, for scenes and phrasings alike.
+        split: `"train"` or `"heldout"`: which scenes are drawn.
         seed: Seed of the draw; the first `n` prompts of a seed do not depend on `count`.
+        wording: The split of the phrasings; empty takes that of the scenes.
     """
     rng = np.random.default_rng(seed)
     prompts: dict[str, LabPrompt] = {}
     while len(prompts) < count:
         scene = sample_scene(rng, split)
-        text = user_prompt(scene, rng, split)
+        text = user_prompt(scene, rng, wording or split)
         prompts.setdefault(text, LabPrompt(text, PHYS_LAWS[scene.motion], caption(scene, rng), scene))
     return list(prompts.values())

@@ -29,8 +29,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "pink": (246, 128, 190),
 }
 
-SIZES: dict[str, float] = {"small": 5.0, "medium": 7.5, "large": 11.0}
-"""Radius of the disc that has the same area as the body."""
+SIZES: dict[str, float] = {"small": 6.0, "medium": 8.25, "large": 11.25}
+"""Radius of the disc that has the same area as the body; the smallest one still has corners on a grid of 4 px."""
 
 BACKGROUNDS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "studio": ((172, 172, 172), (122, 122, 122)),

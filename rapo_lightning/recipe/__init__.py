@@ -1,6 +1,7 @@
 """The recipe: everything a run depends on, typed, read from YAML in one place, and turned into objects."""
 
-from .schema import Evaluation, Recipe
+from .evaluation import Evaluation
+from .schema import Recipe
 from .stages import Component, Lora, Optimizer, Pairs, Stage1, Stage2, Stage3
 
 __all__ = ["Component", "Evaluation", "Lora", "Optimizer", "Pairs", "Recipe", "Stage1", "Stage2", "Stage3"]

@@ -37,6 +37,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
         "rapo_lightning.stage1.pairs.LanguageModelDegrader",
         "rapo_lightning.lab.degrade.LabDegrader",
     ),
+    "rapo_lightning.evaluation.baselines.Baseline": (
+        "rapo_lightning.evaluation.baselines.StyleFrame",
+        "rapo_lightning.lab.baselines.Dictionary",
+    ),
 }
 """For each protocol the classes of this package that follow it."""
 PROTOCOLS: Mapping[str, str] = {
@@ -45,6 +49,7 @@ PROTOCOLS: Mapping[str, str] = {
     "embedder": "rapo_lightning.models.base.Embedder",
     "stage2.verifiers": "rapo_lightning.verifiers.base.Verifier",
     "evaluation.metric": "rapo_lightning.verifiers.base.Verifier",
+    "evaluation.baselines": "rapo_lightning.evaluation.baselines.Baseline",
     "stage1.extractor": "rapo_lightning.stage1.extract.Extractor",
     "stage1.degrader": "rapo_lightning.stage1.pairs.Degrader",
 }

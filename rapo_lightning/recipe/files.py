@@ -41,7 +41,7 @@ def _read(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def _place(recipe: dict[str, Any], key: str, value: Any, word: str) -> None:
+def place(recipe: dict[str, Any], key: str, value: Any, word: str) -> None:
     """Sets a nested value of a recipe that was read."""
     place: Any = recipe
     *parents, last = key.split(".")
@@ -78,10 +78,18 @@ def recipe_arguments(name: str, rest: list[str]) -> list[str]:
     for word in words:
         key, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("--") and (".init_args." in key or key.startswith("trainer.")):
-            _place(loaded, key, _value(value if equals else next(words, ""), key), word)
+            place(loaded, key, _value(value if equals else next(words, ""), key), word)
         else:
             kept.append(word)
     return ["--config", yaml.safe_dump(loaded, sort_keys=False), *kept]
+
+
+def recipe_parser() -> ArgumentParser:
+    """A parser of the recipe's fields that raises its errors."""
+    allow_packages([])
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe, nested_key=None)
+    return parser
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -90,9 +98,7 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         UserError: If it is not well-formed.
     """
-    allow_packages([])
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Recipe, nested_key=None)
+    parser = recipe_parser()
     try:
         return Recipe(**dict(parser.instantiate(parser.parse_path(path)).items()))
     except (ArgumentError, TypeError, ValueError) as error:

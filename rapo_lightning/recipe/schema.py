@@ -10,34 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .evaluation import Evaluation
 from .stages import Component, Stage1, Stage2, Stage3
-
-
-@dataclass
-class Evaluation:
-    """What `evaluate` compares."""
-
-    prompts: str = ""
-    """Held-out prompts: txt, csv, parquet or a dataset's folder; the columns are those of the top-level `prompts`."""
-    arms: list[Literal["raw", "stage1", "sspo", "refiner", "refiner+sspo", "reference"]] = field(
-        default_factory=lambda: ["raw", "sspo", "refiner", "refiner+sspo", "reference"]  # type: ignore[arg-type]
-    )
-    """Arms; `stage1` needs a `graph`, `sspo` is the best of `stage2.rounds` rounds, `reference` needs a `reference` column."""
-    metric: Component = field(default_factory=Component)
-    """The verifier whose score is reported; better not one that the loop listened to."""
-    limit: int = 0
-    """Number of prompts, from the start of the file; 0 takes all."""
-    seed: int = 1000
-    """Seed of the videos, the same in every arm and other than the loop's."""
-    flow_seconds: float = 0.5
-    """Time between two frames of the optical flow that the metric sees (the authors' script)."""
-
-    def __post_init__(self) -> None:
-        """Checks ranges."""
-        if self.limit < 0 or not self.flow_seconds > 0:
-            raise ValueError(
-                f"`evaluation` needs limit >= 0 and flow_seconds > 0. Got {self.limit} and {self.flow_seconds}."
-            )
 
 
 @dataclass
@@ -51,7 +25,7 @@ class Recipe:
     prompts: str = ""
     """Prompts to collect on: txt (one a line), csv, parquet or a dataset's folder.
 
-    Columns `prompt`, optional `phys_law` and `reference`.
+    Columns `prompt`, optional `phys_law`, `reference` and `group`.
     """
     limit: int = 0
     """Number of prompts, from the start of the file; 0 takes all."""
@@ -64,7 +38,7 @@ class Recipe:
     embedder: Component = field(default_factory=Component)
     """The sentence embedder."""
     graph: str = ""
-    """Folder of the relation graph of stage 1."""
+    """Folder of the relation graph of stage 1; empty leaves retrieval and augmentation out, where there is a rewriter."""
     residency: Literal["resident", "swap"] = "resident"
     """`resident` keeps all models on the device, `swap` only the one in use, moved once per phase and batch."""
     stage1: Stage1 = field(default_factory=Stage1)

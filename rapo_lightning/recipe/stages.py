@@ -138,7 +138,8 @@ class Pairs:
     """Which rounds of a trajectory become training pairs."""
 
     margin: float = 0.0
-    """The winner's mean score must exceed round 0's by more than this (ours; the paper states no filter)."""
+    """The winner's mean score must exceed that of the user's prompt by more than this, where the loop starts from it and so
+    has its video (ours; the paper states no filter)."""
     floors: dict[str, float] = field(default_factory=dict)
     """Least score of the winner, by verifier (Prompt-A-Video's floors per metric; the paper states none); a score that is
     missing is below its floor."""

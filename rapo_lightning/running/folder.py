@@ -27,7 +27,7 @@ configs:
 - config_name: aligned
   data_files: aligned/*.parquet
 - config_name: evaluation
-  data_files: evaluation/arms/*.parquet
+  data_files: evaluation/arms/*/*.parquet
 ---
 A run of [rapo-lightning](https://arxiv.org/abs/2510.20206): `trajectories` has one row per prompt and round of the closed
 loop, `aligned` one per prompt of stage 1, `evaluation` one per prompt and arm. `recipe.yaml` is what made the trajectories.

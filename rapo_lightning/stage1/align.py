@@ -42,11 +42,13 @@ from .search import DeviceSearch
 class AlignParts:
     """Everything that stage 1 needs beside the pool's models, built from a recipe; no weights are loaded yet."""
 
-    graph: RelationGraph
+    graph: RelationGraph | None
     rewriter: Refiner | None
     discriminator: Discriminator | None
     examples: ExamplePool
     groups: tuple[Group, ...]
+    all_branches: bool = False
+    """Whether both branches are made of every prompt, chosen or not."""
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, models: ModelPool) -> AlignParts:
@@ -56,10 +58,12 @@ class AlignParts:
             UserError: If the graph or another part is missing, or does not fit the others.
         """
         stage1 = recipe.stage1
-        graph = open_graph(recipe.graph)
+        # A rewriter can do without: nothing is retrieved then.
+        graph = open_graph(recipe.graph) if recipe.graph or not stage1.rewriter else None
         embedder = build(recipe.embedder, "embedder")
         try:
-            graph.check_encoder(embedder, graph.dimensions)
+            if graph is not None:
+                graph.check_encoder(embedder, graph.dimensions)
         except GraphError as error:
             raise UserError(str(error)) from error
         return cls(
@@ -78,7 +82,10 @@ def open_graph(folder: str) -> RelationGraph:
         UserError: If it is not given, not there or not whole.
     """
     if not folder:
-        raise UserError("Stage 1 needs a relation graph, `--graph DIR`. Got none; build one with `graph build`.")
+        raise UserError(
+            "Stage 1 needs a relation graph, `--graph DIR`, or a rewriter, `--stage1.rewriter DIR`. Got none; build a graph with "
+            "`graph build`."
+        )
     try:
         # A folder that is not there may be one that a killed writer has moved away; loading takes it back.
         return load_graph(find(folder) or Path(folder))
@@ -111,11 +118,7 @@ class Aligner:
         stage1, begin = self.recipe.stage1, time.monotonic()
         texts = [prompt.text for prompt in prompts]
         vectors = self.models.embedder.encode(texts)
-        settings = RetrievalSettings(stage1.place_num, stage1.verb_num, stage1.topk_num)
-        try:
-            found = retrieve(self.parts.graph, vectors, settings, self.search)
-        except GraphError as error:
-            raise UserError(str(error)) from error
+        found = self._retrieve(vectors)
         rows = [self._row(prompt, items) for prompt, items in zip(prompts, found, strict=True)]
         retrieved = time.monotonic()
         chosen = [self._modifiers(row, items) for row, items in zip(rows, found, strict=True)]
@@ -125,13 +128,25 @@ class Aligner:
                 row["merges"], row["merge_kinds"] = [step.text for step in merges], [step.kind for step in merges]
                 row["augmented"] = merges[-1].text if merges else row["source_prompt"]
         merged = time.monotonic()
-        self._rewrite(rows)
+        self._refactor(rows)
+        self._instruct(self._open_to_instruction(rows, vectors))
         self._choose(rows, vectors)
         seconds = (retrieved - begin, merged - retrieved, time.monotonic() - merged)
         for row in rows:
             for name, value in zip(("retrieve", "merge", "rewrite"), seconds, strict=True):
                 row[f"seconds_{name}"] = value / len(rows)
         return rows
+
+    def _retrieve(self, vectors: np.ndarray) -> list[list[Found]]:
+        """Places and modifiers of each prompt; none without a graph."""
+        stage1, graph = self.recipe.stage1, self.parts.graph
+        if graph is None:
+            return [[] for _ in vectors]
+        settings = RetrievalSettings(stage1.place_num, stage1.verb_num, stage1.topk_num)
+        try:
+            return retrieve(graph, vectors, settings, self.search)
+        except GraphError as error:
+            raise UserError(str(error)) from error
 
     def _row(self, prompt: Prompt, found: Sequence[Found]) -> Row:
         places = [item for item in found if item.kind == "place"]
@@ -163,18 +178,32 @@ class Aligner:
         taken = [item for item, outcome in zip(found, outcomes, strict=True) if outcome == "chosen"]
         return [item.phrase for item in sorted(taken, key=lambda item: -item.score)]
 
-    def _rewrite(self, rows: Sequence[Row]) -> None:
-        augmented, requests = [row["augmented"] for row in rows], [row["source_prompt"] for row in rows]
-        rewriter, models = self.parts.rewriter, self.models
+    def _refactor(self, rows: Sequence[Row]) -> None:
+        rewriter = self.parts.rewriter
         captions = [""] * len(rows)
         vocabulary: frozenset[str] = frozenset()
         if rewriter is not None:
-            captions, vocabulary = rewriter.answers(augmented), rewriter.vocabulary
-        answers = instruct(requests, augmented, self.recipe.stage1, models, self.parts.examples)
-        for row, caption, answer in zip(rows, captions, answers, strict=True):
+            captions, vocabulary = rewriter.answers([row["augmented"] for row in rows]), rewriter.vocabulary
+        for row, caption in zip(rows, captions, strict=True):
             keep = caption and self.recipe.stage1.carry_over
             row["carried"] = unknown_words(row["source_prompt"], caption, vocabulary) if keep else []
             row["refactored"] = carry_over(caption, row["source_prompt"]) if row["carried"] else caption
+            row["instructed"] = ""
+
+    def _open_to_instruction(self, rows: Sequence[Row], vectors: np.ndarray) -> list[Row]:
+        """The rows in which rewriting by instruction may be chosen; it is not asked for in vain."""
+        if self.parts.all_branches or self.parts.discriminator is not None or self.parts.rewriter is None:
+            return list(rows)
+        encoded = self.models.embedder.encode([row["refactored"] for row in rows])
+        faithful = (vectors * encoded).sum(axis=1) >= self.recipe.stage1.faithfulness
+        return [row for row, enough in zip(rows, faithful, strict=True) if not (enough and row["refactored"])]
+
+    def _instruct(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        augmented, requests = [row["augmented"] for row in rows], [row["source_prompt"] for row in rows]
+        answers = instruct(requests, augmented, self.recipe.stage1, self.models, self.parts.examples)
+        for row, answer in zip(rows, answers, strict=True):
             row["instructed"] = answer
 
     def _choose(self, rows: Sequence[Row], vectors: np.ndarray) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.ids import derived_seed
 from ..data.prompts import Prompt, PromptTexts
 from ..data.records import Records
 from ..data.store import Row
@@ -17,6 +16,7 @@ from ..recipe import Recipe
 from ..recipe.identity import component_identity, digest, rewrite_settings, row_hash
 from .rewrite import check_physics, rewrite, rewrite_inputs
 from .screening import Judge, Screening, Take, round_row
+from .strategy import SSPO, Strategy
 
 
 class Loop:
@@ -30,6 +30,7 @@ class Loop:
         run_folder: Path,
         process: int = 0,
         start: PromptTexts | None = None,
+        strategy: Strategy = SSPO,
     ) -> None:
         """Builds what a round needs beside the models.
 
@@ -40,13 +41,15 @@ class Loop:
             run_folder: Gets `records/`, `videos/` and, until they are judged, `pending/`.
             process: Rank of this process.
             start: What round 0 is made from; None takes the users' own prompts.
+            strategy: How a round follows from those before it.
 
         Raises:
             UserError: If the examples are not usable.
         """
-        self.recipe, self.models, self.start = recipe, models, start
-        self.examples = ExamplePool(read_examples(recipe.stage2.examples) if recipe.stage2.examples else [])
-        self.recipe_hash = row_hash(recipe)
+        self.recipe, self.models, self.start, self.strategy = recipe, models, start, strategy
+        examples = read_examples(recipe.stage2.examples) if recipe.stage2.examples else []
+        self.examples = ExamplePool(strategy.examples(examples))
+        self.recipe_hash = loop_hash(recipe, strategy)
         self.records = Records(run_folder, process)
         self.screening = Screening(
             models,
@@ -57,7 +60,9 @@ class Loop:
             recipe.stage2.flow_seconds,
             recipe.stage2.save_videos,
         )
-        self._settings = digest(rewrite_settings(recipe))
+        self._settings = digest(
+            rewrite_settings(recipe) if strategy == SSPO else [rewrite_settings(recipe), strategy.name]
+        )
 
     def run_round(self, number: int, prompts: Sequence[Prompt], histories: Sequence[Sequence[Row]]) -> list[Row]:
         """Runs one round of a batch.
@@ -71,31 +76,37 @@ class Loop:
             The finished rows.
         """
         texts = [history[-1]["next_prompt"] for history in histories] if number else self._starts(prompts)
-        takes = [Take(p, text, self._seed(p), number) for p, text in zip(prompts, texts, strict=True)]
+        seeds = [self.strategy.seed(self.recipe.seed, prompt.id, number) for prompt in prompts]
+        takes = [Take(p, text, seed, number) for p, text, seed in zip(prompts, texts, seeds, strict=True)]
         screened = self.screening.run(takes)
         rows = [
             round_row(take, item, self.models.names, self.recipe_hash)
             for take, item in zip(takes, screened, strict=True)
         ]
         if number < self.recipe.stage2.rounds - 1:
-            self._rewrite([[*history, row] for history, row in zip(histories, rows, strict=True)])
+            self._go_on([[*history, row] for history, row in zip(histories, rows, strict=True)])
         return rows
 
     def _starts(self, prompts: Sequence[Prompt]) -> list[str]:
         return self.start(prompts) if self.start else [prompt.text for prompt in prompts]
 
-    def _seed(self, prompt: Prompt) -> int:
-        # One seed for all rounds of a prompt, as in the authors' script: rounds differ by their prompt alone.
-        return derived_seed(self.recipe.seed, prompt.id)
+    def _go_on(self, histories: Sequence[Sequence[Row]]) -> None:
+        """Fills in what the next round is made from."""
+        if self.strategy.rewrites:
+            self._rewrite(histories)
+        else:
+            for history in histories:
+                history[-1]["next_prompt"] = history[-1]["prompt"]
 
     def _rewrite(self, histories: Sequence[Sequence[Row]]) -> None:
         """Fills in `physics`, `next_prompt` and the time of the last row of each history."""
-        stage2 = self.recipe.stage2
-        keys = [digest([self._settings, rewrite_inputs(history, stage2)]) for history in histories]
+        stage2 = self.strategy.settings(self.recipe.stage2)
+        told = [self.strategy.told(history) for history in histories]
+        keys = [digest([self._settings, rewrite_inputs(history, stage2)]) for history in told]
         missing = [index for index, key in enumerate(keys) if self.records.get("rewrites", key) is None]
         if missing:
             begin = time.monotonic()
-            due = [histories[index] for index in missing]
+            due = [told[index] for index in missing]
             for history, remark in zip(due, check_physics([h[-1] for h in due], stage2, self.models), strict=True):
                 history[-1]["physics"] = remark
             proposals = rewrite(due, stage2, self.models, self.examples)
@@ -108,7 +119,12 @@ class Loop:
                     for index, h, text in zip(missing, due, proposals, strict=True)
                 ],
             )  # fmt: skip
-        for key, history in zip(keys, histories, strict=True):
+        for key, rounds in zip(keys, histories, strict=True):
             record = self.records.get("rewrites", key) or {}
-            history[-1]["physics"], history[-1]["next_prompt"] = record["physics"], record["next_prompt"]
-            history[-1]["seconds_rewrite"] = record["seconds"]
+            rounds[-1]["physics"], rounds[-1]["next_prompt"] = record["physics"], record["next_prompt"]
+            rounds[-1]["seconds_rewrite"] = record["seconds"]
+
+
+def loop_hash(recipe: Recipe, strategy: Strategy = SSPO) -> str:
+    """The `recipe_hash` of a loop's rows; the loop's own is that of the recipe alone."""
+    return row_hash(recipe) if strategy == SSPO else digest([row_hash(recipe), strategy.name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,7 +74,7 @@ def rewrite_messages(rounds: Sequence[Row], problem: str, shown: Sequence, stage
             _user_turn(example.prompt, example.critique),
             {"role": "assistant", "content": example.caption},
         ]
-    rewrites = [row for row in rounds if row["prompt"] != row["source_prompt"]]
+    rewrites = [row for row in rounds if row["prompt"] != row["source_prompt"] and mean_score(row) > -math.inf]
     best = sorted(rewrites, key=lambda row: (-mean_score(row), row["round"]))[: stage2.memory]
     memory = "".join(
         template("stage2", "memory_line").format(score=f"{mean_score(row):.2f}", prompt=row["prompt"]) + "\n"

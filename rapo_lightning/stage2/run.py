@@ -19,6 +19,7 @@ from ..running.trainer import predict, predict_trainer
 from .loop import Loop
 from .module import SspoModule
 from .screening import Judge, Take
+from .strategy import SSPO, Strategy
 
 
 def run_loop(
@@ -29,6 +30,7 @@ def run_loop(
     models: ModelPool,
     judges: Sequence[Judge],
     start: PromptTexts | None = None,
+    strategy: Strategy = SSPO,
 ) -> list[Row]:
     """Brings every prompt's trajectory to `stage2.rounds` rounds; what records or rows have already is not made again.
 
@@ -40,12 +42,13 @@ def run_loop(
         models: The pool.
         judges: The recipe's verifiers.
         start: What round 0 is made from, if not the users' own prompts.
+        strategy: How a round follows from those before it.
 
     Returns:
         All rows of these prompts by this recipe.
     """
     trainer = predict_trainer(recipe.trainer)
-    loop = Loop(recipe, models, judges, records, trainer.global_rank, start)
+    loop = Loop(recipe, models, judges, records, trainer.global_rank, start, strategy)
     store = TrajectoryStore(folder / "trajectories", [judge.verifier.name for judge in judges])
     if is_main_process():
         store.clean()

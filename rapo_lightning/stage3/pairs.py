@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.ids import prompt_id
-from ..data.ranking import best_round, known_score, mean_score
+from ..data.ranking import best_round, known_score, mean_gap
 from ..data.store import Row
 from ..data.trajectory import by_prompt
 from ..errors import UserError
@@ -35,7 +34,7 @@ class PairReport:
     def __str__(self) -> str:
         """One log line."""
         return (
-            f"{self.kept} pairs from {self.prompts} prompts ({self.not_better} did not beat round 0 by the margin, "
+            f"{self.kept} pairs from {self.prompts} prompts ({self.not_better} did not beat the user's prompt by the margin, "
             f"{self.too_long} were too long, {self.below_floor} below a floor)"
         )
 
@@ -90,9 +89,11 @@ def sft_pairs(rows: Sequence[Row], stage3: Stage3) -> tuple[list[SftPair], PairR
     groups = by_prompt(rows)
     for identity, rounds in groups.items():
         winner = best_round(rounds)
-        gap = mean_score(winner) - mean_score(rounds[0])
-        # Where a round has no score at all the gap is infinite or no number, and nothing says that it is better.
-        if winner["round"] == 0 or not (math.isfinite(gap) and gap > stage3.pairs.margin):
+        gap = mean_gap(winner, rounds[0])
+        # A loop that starts from a rewrite, as stage 1's, may have had its best prompt before it began.
+        starts_raw = rounds[0]["prompt"] == rounds[0]["source_prompt"]
+        # Where no verifier scored both, the gap is no number, and nothing says that the winner is better.
+        if winner["prompt"] == winner["source_prompt"] or (starts_raw and not gap > stage3.pairs.margin):
             not_better += 1
         elif len(winner["prompt"].split()) > stage3.pairs.max_words:
             too_long += 1

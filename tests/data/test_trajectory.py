@@ -8,11 +8,12 @@ import datasets
 import pyarrow.parquet
 import pytest
 
-from rapo_lightning.data.ranking import average_ranks, best_round, mean_score
+from rapo_lightning.data.ranking import average_ranks, best_round, mean_gap, mean_score
 from rapo_lightning.data.trajectory import (
     Row,
     TrajectoryStore,
     by_prompt,
+    common_columns,
     read_rows,
 )
 from rapo_lightning.errors import RunError
@@ -119,6 +120,25 @@ def test_mean_score_leaves_missing_out() -> None:
 def test_rows_group_by_prompt_in_round_order() -> None:
     groups = by_prompt([make_row(round_=2), make_row(round_=0), make_row("q")])
     assert [row["round"] for row in groups["p"]] == [0, 2]
+
+
+def test_gap_is_over_the_verifiers_that_scored_both() -> None:
+    # Means by themselves would say that the second is worse by 0.3.
+    assert mean_gap(make_row(a=0.9, b=0.4), make_row(a=None, b=0.3)) == pytest.approx(0.1)
+    assert mean_gap(make_row(a=0.5, b=math.nan), make_row(a=0.2, b=0.3)) == pytest.approx(0.3)
+    assert math.isnan(mean_gap(make_row(a=0.5, b=None), make_row(a=None, b=0.3)))
+
+
+def test_stores_read_together_get_the_same_columns(tmp_path: Path) -> None:
+    row = {name: value for name, value in make_row().items() if not name.startswith("score_")}
+    for name in "ab":
+        TrajectoryStore(tmp_path / name, [name]).append([{**row, f"score_{name}": 0.5}])
+    folders = [tmp_path / name for name in ("a", "b", "none")]
+    assert common_columns(folders, ["c"]) == ["a", "b", "c"]
+    found = [pyarrow.parquet.read_schema(path).names for path in tmp_path.rglob("*.parquet")]
+    assert len(found) == 2
+    assert all({"score_a", "score_b", "score_c"} <= set(names) for names in found)
+    assert read_rows(tmp_path / "a")[0]["score_a"] == 0.5
 
 
 def test_missing_folder_has_no_rows(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from rapo_lightning.lab import lexicon, user_prompts
 from rapo_lightning.lab.degrade import LabDegrader, expand, thesaurus
 from rapo_lightning.lab.extract import extract_row
 from rapo_lightning.lab.reading import named, read_caption, survival, translated
-from rapo_lightning.lab.scripts.measure import expected_attributes
 from rapo_lightning.lab.user_prompts import lab_prompts
 from rapo_lightning.prompting.text import stop_words
 from rapo_lightning.recipe.files import load_recipe, recipe_path
+from rapo_lightning.recipe.variants import variant
 from relation_graph import load_graph
 from tests.helpers import ROOT
 
@@ -27,7 +27,7 @@ CAPTIONS = (ROOT / "recipes/lab/captions_train.txt").read_text().splitlines()
 def test_captions_are_read_back_exactly(split: str) -> None:
     for prompt in lab_prompts(400, split, seed=5):
         assert read_caption(prompt.reference) == prompt.scene
-        assert named(prompt.reference) == {key: {value} for key, value in expected_attributes(prompt.scene).items()}
+        assert named(prompt.reference) == {key: {value} for key, value in prompt.scene.attributes.items()}
         assert all(survival(prompt.prompt, prompt.reference).values())
         assert all(survival(prompt.prompt, prompt.prompt).values())
     assert read_caption("a cat on a sofa") is None
@@ -45,23 +45,41 @@ def test_survival_sees_what_is_lost_changed_and_carried() -> None:
     assert translated(request, carried) == translated(request, wrong)
 
 
+def test_the_reader_of_captions_knows_no_synonym_of_the_users() -> None:
+    assert named("a lemon crate going up in a cave") == {}
+    caption = "A simple animation shows a small crimson box rising slowly and steadily from the ground, in a park. X."
+    assert named(caption) == {"motion": {"rise"}}
+    assert survival("a scarlet crate", caption.replace("crimson box", "scarlet crate")) == {
+        "shape": True,
+        "colour": True,
+    }
+    assert translated("a scarlet crate", caption.replace("crimson box", "scarlet crate")) == {
+        "shape": False,
+        "colour": False,
+    }
+
+
 def _words(text: str) -> set[str]:
     return set(re.findall(r"[a-z']+", re.sub(r"\{\w+\}", "", text.lower())))
 
 
-def test_the_degrader_has_no_word_that_only_heldout_users_write() -> None:
-    train, heldout = set(), set()
+@pytest.mark.parametrize("split", ["heldout", "validation"])
+def test_the_degrader_has_no_word_that_only_users_of_another_split_write(split: str) -> None:
+    train, others = set(), set()
     tables = ["BACKGROUND_WORDS", "COLOUR_WORDS", "DIRECTION_WORDS", "MOTION_WORDS", "SHAPE_WORDS", "SIZE_WORDS"]
-    splits = [pair for name in tables for pair in getattr(lexicon, name).values()]
-    for pair in (*splits, lexicon.COLLIDE_WORDS, lexicon.BESIDE_WORDS, user_prompts.FRAMES):
-        train |= _words(" ".join(pair[0]))
-        heldout |= _words(" ".join(pair[1]))
+    entries = [entry for name in tables for entry in getattr(lexicon, name).values()]
+    part = lexicon.SPLITS.index(split)
+    for entry in (*entries, lexicon.COLLIDE_WORDS, lexicon.BESIDE_WORDS):
+        train |= _words(" ".join(entry[0]))
+        others |= _words(" ".join(entry[part]))
+    train |= _words(" ".join(user_prompts.FRAMES[0]))
+    others |= _words(" ".join(user_prompts.FRAMES[split == "heldout"]))
     ours = _words(yaml.safe_dump(thesaurus(), width=10**9)) | set(
         (ROOT / "ckpt/lab/rewriter/vocabulary.txt").read_text().split()
     )
     told = {"slide"}  # as a noun in held-out prompts; as a verb it is plain training vocabulary
     captions = _words(" ".join(CAPTIONS))
-    assert (heldout - train - stop_words() - captions - told) & ours == set()
+    assert (others - train - stop_words() - captions - told) & ours == set()
 
 
 def test_degraded_requests_name_the_scene_or_keep_the_unknown() -> None:
@@ -78,7 +96,7 @@ def test_degraded_requests_name_the_scene_or_keep_the_unknown() -> None:
             assert all(
                 word in request.lower() for word in foreign if f" {word} " in f" {answer} " and word not in caption
             )
-    assert 0.3 < changed / 400 < 0.7
+    assert 0.2 < changed / 400 < 0.5
     with pytest.raises(UserError, match="Got 'a cat on a sofa'"):
         LabDegrader().degrade(["a cat on a sofa"], [0], None)
 
@@ -107,13 +125,16 @@ def test_the_lab_graph_is_made_of_the_training_captions_alone() -> None:
 
 def test_shipped_parts_are_small_whole_and_fit_the_recipe() -> None:
     def megabytes(folder: str) -> float:
-        return sum(path.stat().st_size for path in (ROOT / folder).glob("*.safetensors")) / 1e6
+        return sum(path.stat().st_size for path in (ROOT / folder).rglob("*.safetensors")) / 1e6
 
     assert 0 < megabytes("ckpt/lab/rewriter") <= 4
     assert 0 < megabytes("ckpt/lab/discriminator") <= 1
+    assert 0 < megabytes("ckpt/lab/video_model") < 18
+    assert megabytes("ckpt") <= 28
     for name in ("lab/rewriter", "lab/discriminator"):
         assert verify(entries()[name]) == []
     recipe = load_recipe(recipe_path("lab"))
-    assert {recipe.stage1.rewriter, recipe.stage1.discriminator} == {"ckpt/lab/rewriter", "ckpt/lab/discriminator"}
+    assert recipe.stage1.rewriter == "ckpt/lab/rewriter"
+    assert variant(recipe, "with-all").stage1.discriminator == "ckpt/lab/discriminator"
     config = yaml.safe_load(Path(ROOT / "ckpt/lab/rewriter/refiner.yaml").read_text())
     assert config["system"] == load_recipe(recipe_path("lab-rewriter")).stage3.system

@@ -46,7 +46,7 @@ def test_losses_reach_every_parameter(tmp_path) -> None:
     vae_loss(vae, *pool.batch(torch.arange(2), 5)).total.backward()
     assert all(p.grad is not None for p in vae.parameters())
     denoiser = Denoiser(build_transformer(), build_text_encoder(len(tokenizer)))
-    latents = torch.randn(4, 12, 2, 8, 8)
+    latents = torch.randn(4, 8, 2, 16, 16)
     flow_matching_loss(denoiser, latents, tokenize(tokenizer, captions, torch.device("cpu"))).backward()
     assert all(p.grad is not None for p in denoiser.parameters())
     save_pipeline(tmp_path, build_vae(), denoiser.transformer, denoiser.text_encoder, tokenizer)

@@ -123,7 +123,7 @@ def test_a_run_folder_loads_as_what_it_is(tmp_path: Path) -> None:
     save_recipe("name: x\n", tmp_path, "collect")
     TrajectoryStore(tmp_path / "trajectories", ["a", "b"]).append([make_row()])
     arms = [{name: value for name, value in make_row(key).items() if name != "score_b"} for key in "pq"]
-    TrajectoryStore(tmp_path / "evaluation/arms", ["a"]).append(arms)
+    TrajectoryStore(tmp_path / "evaluation/arms/raw", ["a"]).append(arms)
     assert "trajectories" in get_dataset_config_names(str(tmp_path))
     assert len(load_dataset(str(tmp_path), cache_dir=str(tmp_path / "cache"))["train"]) == 1
     loaded = load_dataset(str(tmp_path), "evaluation", cache_dir=str(tmp_path / "cache"))

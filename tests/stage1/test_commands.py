@@ -133,6 +133,12 @@ def test_a_rewriter_is_trained_on_pairs_and_plugs_in(tmp_path: Path, language_mo
     assert all(row["refactored"] and row["choice"] in ("refactored", "original", "instructed") for row in rows)
     # The request has words that this rewriter never saw, so it stands at the end of the caption.
     assert any(row["carried"] and " Also: " in row["refactored"] for row in rows)
+    # Without a discriminator a faithful caption stands, and nothing is rewritten by instruction in vain.
+    arguments = ["--limit", "2", *rewriter, "--stage1.faithfulness"]
+    assert main(["align", str(recipe), "--out", str(tmp_path / "b"), *arguments, "-1"]) == 0
+    assert all(row["choice"] == "refactored" and not row["instructed"] for row in aligned(tmp_path / "b").values())
+    assert main(["align", str(recipe), "--out", str(tmp_path / "c"), *arguments, "1"]) == 0
+    assert all(row["choice"] == "original" and row["instructed"] for row in aligned(tmp_path / "c").values())
 
 
 def test_rows_written_before_merges_had_a_kind_are_read(tmp_path: Path, language_model: Path, graph: Path) -> None:
@@ -149,7 +155,7 @@ def test_rows_written_before_merges_had_a_kind_are_read(tmp_path: Path, language
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--graph", ""], "needs a relation graph, `--graph DIR`. Got none"),
+        (["--graph", ""], "needs a relation graph, `--graph DIR`, or a rewriter, `--stage1.rewriter DIR`. Got none"),
         (["--graph", "nowhere"], "A graph is a folder with graph.json. Got 'nowhere'"),
         (["--graph", "docs"], "A graph is a folder with graph.json"),
         (["--stage1.rewriter", "nowhere"], "A refiner is a folder"),

@@ -12,6 +12,7 @@ from rapo_lightning.models import ModelPool
 from rapo_lightning.prompting.examples import Example, ExamplePool, read_examples
 from rapo_lightning.recipe import Stage2
 from rapo_lightning.stage2.rewrite import check_physics, known_problems, rewrite, rewrite_messages, shorten
+from rapo_lightning.stage2.strategy import BLIND, SEEDS, SSPO
 from rapo_lightning.verifiers import TemporalCoherence, TextFidelity, View
 from rapo_lightning.verifiers.flow import measure_flow
 from tests.data.test_trajectory import make_row
@@ -150,3 +151,35 @@ def test_without_a_style_weight_the_examples_words_do_not_win_over_the_users() -
     pool = ExamplePool([Example("dog", "", "A golden retriever runs on the beach.")])
     rounds = [make_row(prompt="x", source_prompt="a capybara plays the cello")]
     assert rewrite([rounds], Stage2(candidates=2), lending(Parrot(answers)), pool) == [answers[1]]
+
+
+def test_blind_rewrites_know_the_request_and_what_was_tried_and_nothing_else() -> None:
+    model = Parrot(["a red ball", "a red ball rolls", "a red ball rolls fast"])
+    stage2 = BLIND.settings(Stage2(candidates=3, memory=2, physics="rewrite"))
+    history = [
+        make_row(prompt="ball", source_prompt="ball", critique="It is blue.", phys_law="Balls roll."),
+        make_row(round_=1, prompt="a red ball", source_prompt="ball", critique="It is green.", a=0.9),
+    ]
+    pool = ExamplePool(BLIND.examples([Example("x", "It is small.", "a caption")]))
+    assert check_physics(BLIND.told(history), stage2, lending(model)) == ["", ""]
+    (text,) = rewrite([BLIND.told(history)], stage2, lending(model), pool)
+    # A text that was tried would be the same video again.
+    assert text in ("a red ball rolls", "a red ball rolls fast")
+    shown = " ".join(message["content"] for message in model.asked[0])
+    assert "Request: ball" in shown
+    assert "a caption" in shown
+    assert not [word for word in ("blue", "green", "small", "red ball", "0.9", "roll.") if word in shown]
+    assert SSPO.told(history) == history
+    assert SSPO.settings(Stage2()) == Stage2()
+
+
+def test_rounds_share_a_seed_unless_only_seeds_differ() -> None:
+    for strategy, count in ((SSPO, 1), (BLIND, 1), (SEEDS, 4)):
+        assert len({strategy.seed(7, "id", number) for number in range(4)}) == count
+        assert strategy.seed(7, "id", 0) == SSPO.seed(7, "id", 0)
+
+
+def test_a_rewrite_without_any_score_is_not_remembered() -> None:
+    rounds = [make_row(prompt="a ball"), make_row(round_=1, prompt="a red ball rolls", a=None)]
+    rounds[1] |= {name: None for name in rounds[1] if name.startswith("score_")}
+    assert "inf" not in rewrite_messages(rounds, "p", [], Stage2(memory=1))[-1]["content"]

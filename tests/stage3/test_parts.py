@@ -20,7 +20,7 @@ PAIR = SftPair(refiner_messages("a ball", "Rewrite."), [{"role": "assistant", "c
 
 def trajectory(identity: str, first: float, second: float, prompt: str = "better") -> list[dict[str, object]]:
     return [
-        make_row(identity, 0, first, first, source_prompt=identity),
+        make_row(identity, 0, first, first, source_prompt=identity, prompt=identity),
         make_row(identity, 1, second, second, source_prompt=identity, prompt=prompt),
     ]
 
@@ -37,6 +37,14 @@ def test_pairs_are_winners_that_pass_the_filters() -> None:
     assert [(pair.prompt[-1]["content"], pair.completion[0]["content"]) for pair in pairs] == [("wins", "better")]
     assert pairs[0].score_gap == pytest.approx(0.8)
     assert (report.prompts, report.not_better, report.too_long, report.below_floor) == (5, 2, 1, 1)
+
+
+def test_where_the_loop_starts_from_a_rewrite_that_may_win() -> None:
+    rows = [row for name in ("a cat", "a dog") for row in trajectory(name, 0.9, 0.1)]
+    rows[0]["prompt"] = "a cat by stage 1"
+    pairs, report = sft_pairs(rows, Stage3(pairs=Pairs(margin=0.1)))
+    assert [pair.completion[0]["content"] for pair in pairs] == ["a cat by stage 1"]
+    assert report.not_better == 1
 
 
 @pytest.mark.parametrize("score", [None, math.nan])

@@ -14,14 +14,17 @@ from ..reading import survival, translated
 
 
 def main() -> None:
-    """Prints the share of the users' attributes that survive, and of those the caption itself names right.
+    """Prints the share of the users' attributes that survive, and of those that the caption names in the captions' words.
 
     Intervals resample prompts.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="folder with the rows of stage 1")
     rows = read_parts(parser.parse_args().folder, IDENTITY)
-    for name, check in (("named in the aligned prompt", survival), ("named in the caption, nothing else", translated)):
+    for name, check in (
+        ("named in the aligned prompt", survival),
+        ("named in the captions' words, nothing else", translated),
+    ):
         found = [check(row["source_prompt"], row["prompt"]) for row in rows]
         right, asked = np.array([sum(item.values()) for item in found]), np.array([len(item) for item in found])
         low, high = ratio_interval(right, asked)

@@ -1,131 +1,172 @@
-"""Measures the lab world and its video model: `python -m rapo_lightning.lab.scripts.measure`.
+"""Measures the lab's oracle and its video model: `python -m rapo_lightning.lab.scripts.measure`.
 
-Prints the table of docs/lab.md: reconstruction, oracle on rendered truth, oracle score of generated videos for
-training-style captions and for users' prompts, and seconds per video. Intervals are 95 % bootstrap over prompts.
+Prints the figures of docs/lab.md. Prompts and captions are those of `recipes/lab/prompts_heldout.csv`, in its order; scenes
+beyond them are held-out ones too. Intervals are 95 % bootstrap over prompts (or scenes, or clips).
+
+Parts: `truth` (rendered videos, and the chance level), `degenerate` (broken videos), `reconstruction` (through the VAE),
+`generate` (videos of the captions and of the users' prompts).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, WanPipeline
+from diffusers import WanPipeline
+from numpy.typing import ArrayLike
 
+from ...data.prompts import read_prompts
 from ...evaluation.statistics import bootstrap_interval
-from ..oracle import judge, read_video
-from ..render import render_batch
-from ..scene import Scene, sample_scene
-from ..user_prompts import lab_prompts
-from ..world import FRAME_SIZE, NUM_FRAMES
-from .training_data import ClipPool, sample_scenes
+from ..degenerate import DEGENERATE
+from ..reading import read_caption
+from .judging import (
+    Drawing,
+    Workers,
+    fault_shares,
+    judge_drawing,
+    judge_frames,
+    read_drawing,
+    read_frames,
+    shares,
+)
+from .training_data import sample_scenes
+from .videos import generate, reconstruct
 
-CALL = {"height": FRAME_SIZE, "width": FRAME_SIZE, "num_frames": NUM_FRAMES, "max_sequence_length": 128}
-
-
-@torch.no_grad()
-def reconstruction_psnr(vae: AutoencoderKLWan, clips: int, seed: int) -> np.ndarray:
-    """PSNR in dB of each of `clips` held-out 17-frame clips (8-bit input, the library's encode and decode)."""
-    pool = ClipPool(sample_scenes(clips, seed, "heldout"), seed, vae.device)
-    values = []
-    for indices in torch.arange(clips, device=vae.device).split(8):
-        batch = pool.batch(indices, NUM_FRAMES)[0]
-        decoded = vae.decode(vae.encode(batch.to(vae.dtype)).latent_dist.mode()).sample.float()
-        values.append(-10 * torch.log10(((decoded - batch) / 2).square().mean(dim=(1, 2, 3, 4))))
-    return torch.cat(values).cpu().numpy()
+PARTS = ("truth", "degenerate", "reconstruction", "generate")
+HELDOUT = "recipes/lab/prompts_heldout.csv"
 
 
-def expected_attributes(scene: Scene) -> dict[str, str]:
-    """What the oracle should read from a perfect video of `scene`."""
-    expected = {"background": scene.background, "motion": scene.motion, "direction": scene.direction}
-    for suffix, body in zip(("", "_2"), scene.bodies, strict=False):
-        expected |= {f"shape{suffix}": body.shape, f"colour{suffix}": body.colour, f"size{suffix}": body.size}
-    return {key: value for key, value in expected.items() if value}
+class Figures:
+    """What was measured, printed at once and written at the end."""
+
+    def __init__(self, settings: dict[str, object]) -> None:
+        """Keeps the settings with the figures."""
+        self.values: dict[str, object] = {"settings": {key: str(value) for key, value in settings.items()}}
+
+    def note(self, name: str, values: ArrayLike, **more: object) -> None:
+        """A mean with its interval, and what else is to be said of it."""
+        array = np.asarray(values, float)
+        low, high = bootstrap_interval(array)
+        self.values[name] = {"mean": round(float(array.mean()), 4), "ci95": [low, high], "n": len(array), **more}
+        print(f"{name}: {array.mean():.4f} [{low:.4f}, {high:.4f}] n={len(array)}", flush=True)
+        for key, value in more.items():
+            print(f"  {key}: {value}", flush=True)
 
 
-def oracle_on_truth(count: int, seed: int) -> np.ndarray:
-    """For each of `count` rendered held-out scenes, 1.0 if the oracle reads every attribute right."""
-    rng = np.random.default_rng(seed)
-    scenes = [sample_scene(rng, "heldout") for _ in range(count)]
-    frames = render_batch(scenes, rng).permute(0, 1, 3, 4, 2).numpy()
-    return np.array(
-        [read_video(clip).attributes == expected_attributes(s) for s, clip in zip(scenes, frames, strict=True)], float
-    )
+class Measurement:
+    """The parts, with what they share."""
 
+    def __init__(self, args: argparse.Namespace) -> None:
+        """Reads the held-out prompts and their scenes."""
+        self.args, self.workers = args, Workers()
+        self.figures = Figures(vars(args))
+        rows = read_prompts(HELDOUT)[: args.prompts]
+        self.requests, self.captions = [row.text for row in rows], [row.reference for row in rows]
+        scenes = [read_caption(caption) for caption in self.captions]
+        self.scenes = [scene for scene in scenes if scene is not None]
+        if len(self.scenes) < len(rows):
+            raise ValueError(f"The references of {HELDOUT} must be captions of the lab. Got one that is none.")
+        self._pipeline: WanPipeline | None = None
 
-def generate(
-    pipeline: WanPipeline, prompts: list[str], seed: int, steps: int, guidance: float, batch: int
-) -> tuple[np.ndarray, float]:
-    """Videos of prompts, `(count, 17, 64, 64, 3)` in 0..1, the same seed for each, and the seconds per video."""
-    videos, start = [], time.monotonic()
-    for begin in range(0, len(prompts), batch):
-        texts = prompts[begin : begin + batch]
-        generators = [torch.Generator().manual_seed(seed) for _ in texts]
-        videos.append(
-            pipeline(
-                prompt=texts, generator=generators, num_inference_steps=steps, guidance_scale=guidance,
-                output_type="np", **CALL,
-            ).frames
-        )  # fmt: skip
-    return np.concatenate(videos), (time.monotonic() - start) / len(prompts)
+    @property
+    def pipeline(self) -> WanPipeline:
+        """The video model, loaded when it is first needed."""
+        if self._pipeline is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            self._pipeline = WanPipeline.from_pretrained(self.args.model).to(device)
+            self._pipeline.set_progress_bar_config(disable=True)
+            self.figures.values["device"] = device
+        return self._pipeline
 
+    def _drawings(self, broken: str = "", shift: int = 0) -> list[Drawing]:
+        scenes = self.scenes[shift:] + self.scenes[:shift]
+        return [
+            Drawing(scene, self.args.seed + index, broken, prompt)
+            for index, (scene, prompt) in enumerate(zip(scenes, self.requests, strict=True))
+        ]
 
-def _score(task: tuple[str, np.ndarray]) -> tuple[float, dict[str, bool]]:
-    verdict = judge(*task)
-    return verdict.score, verdict.right
+    def truth(self) -> None:
+        """How well rendered videos are read, what they score, and what unrelated ones score."""
+        scenes = sample_scenes(self.args.scenes, self.args.seed, "heldout")
+        answers = self.workers(read_drawing, [Drawing(scene, self.args.seed + i) for i, scene in enumerate(scenes)])
+        self.figures.note("oracle_all_right_on_truth", [a["all"] for a in answers], shares=shares(answers))
+        for name, shift in (("oracle_score_truth", 0), ("oracle_score_unrelated", 1)):
+            verdicts = [v for v in self.workers(judge_drawing, self._drawings(shift=shift)) if v]
+            scores = [v.score for v in verdicts if v.score is not None]
+            self.figures.note(name, scores, min=min(scores), max=max(scores), unscored=len(verdicts) - len(scores))
 
+    def degenerate(self) -> None:
+        """What broken videos of the prompts' own scenes score."""
+        for broken in DEGENERATE:
+            verdicts = [v for v in self.workers(judge_drawing, self._drawings(broken)) if v]
+            scores = [v.score for v in verdicts if v.score is not None]
+            self.figures.note(f"degenerate_{broken}", scores, max=max(scores), faults=fault_shares(verdicts))
 
-def score_videos(prompts: list[str], videos: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """Oracle scores of videos against prompts, and the share of right answers per attribute."""
-    with ProcessPoolExecutor() as pool:
-        results = list(pool.map(_score, zip(prompts, videos.astype(np.float32), strict=True), chunksize=8))
-    rights: dict[str, list[bool]] = {}
-    for _, right in results:
-        for key, value in right.items():
-            rights.setdefault(key, []).append(value)
-    return np.array([score for score, _ in results]), {k: round(float(np.mean(v)), 3) for k, v in rights.items()}
+    def reconstruction(self) -> None:
+        """What the VAE leaves of rendered videos: PSNR, and how well they are still read, by size and number of bodies."""
+        scenes = sample_scenes(self.args.clips, self.args.seed, "heldout")
+        psnr, clips = reconstruct(self.pipeline.vae, scenes, self.args.seed)
+        self.figures.note("reconstruction_psnr_db", psnr)
+        answers = self.workers(read_frames, list(zip(scenes, clips, strict=True)))
+        self.figures.note("reconstruction_all_right", [a["all"] for a in answers], shares=shares(answers))
+        for group, count in (("single", 1), ("pair", 2)):
+            for size in ("small", "medium", "large"):
+                chosen = [
+                    {key.removesuffix("_2"): value}
+                    for scene, answer in zip(scenes, answers, strict=True)
+                    for suffix, body in zip(("", "_2"), scene.bodies, strict=False)
+                    for key, value in answer.items()
+                    if len(scene.bodies) == count and body.size == size
+                    and key in (f"shape{suffix}", f"colour{suffix}", f"size{suffix}", "all", "faultless")
+                ]  # fmt: skip
+                if chosen:
+                    bodies = sum("shape" in item for item in chosen)
+                    print(f"  {group} {size}, {bodies} bodies: {shares(chosen)}", flush=True)
+                    self.figures.values[f"reconstruction_{group}_{size}"] = {**shares(chosen), "n": bodies}
+
+    def generate(self) -> None:
+        """What videos of the captions and of the users' prompts score; the mean over seeds for each prompt."""
+        args = self.args
+        for arm, texts in (("reference", self.captions), ("raw", self.requests)):
+            verdicts, seconds = [], []
+            for seed in range(args.seed, args.seed + args.seeds):
+                videos, spent = generate(self.pipeline, texts, seed, args.steps, args.guidance, args.batch)
+                verdicts.append(self.workers(judge_frames, list(zip(self.requests, videos, strict=True))))
+                seconds.append(spent)
+            flat = [verdict for one in verdicts for verdict in one]
+            scores = np.array([[np.nan if v.score is None else v.score for v in one] for one in verdicts])
+            known = np.isfinite(scores).all(0)
+            self.figures.note(
+                f"oracle_score_{arm}", scores[:, known].mean(0), by_seed=scores[:, known].mean(1).round(4).tolist(),
+                shares=shares(v.right for v in flat), faults=fault_shares(flat),
+                seconds_per_video=round(float(np.mean(seconds)), 3), unscored=int((~known).sum()),
+            )  # fmt: skip
 
 
 def main() -> None:
     """Reads the command line and measures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("ckpt/lab/video_model"), help="diffusers folder")
-    parser.add_argument("--prompts", type=int, default=300, help="held-out prompts to generate for")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
+    parser.add_argument("--prompts", type=int, default=360, help="held-out prompts, from the first on")
     parser.add_argument("--clips", type=int, default=256, help="held-out clips to reconstruct")
     parser.add_argument("--scenes", type=int, default=2000, help="rendered scenes to read")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help="videos of each prompt; their seeds count up from --seed")
     parser.add_argument("--out", type=Path, default=None, help="where to write the figures as JSON")
     args = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipeline = WanPipeline.from_pretrained(args.model).to(device)
-    pipeline.set_progress_bar_config(disable=True)
-    prompts = lab_prompts(args.prompts, "heldout", seed=args.seed + 1)
-    figures: dict[str, object] = {"settings": {k: str(v) for k, v in vars(args).items()}, "device": device}
-
-    def note(name: str, values: np.ndarray) -> None:
-        low, high = bootstrap_interval(values)
-        figures[name] = {"mean": round(float(values.mean()), 4), "ci95": [low, high], "n": len(values)}
-        print(f"{name}: {values.mean():.4f} [{low:.4f}, {high:.4f}] n={len(values)}", flush=True)
-
-    note("reconstruction_psnr_db", reconstruction_psnr(pipeline.vae, args.clips, args.seed))
-    note("oracle_all_right_on_truth", oracle_on_truth(args.scenes, args.seed))
-    requests = [prompt.prompt for prompt in prompts]
-    for arm, texts in (("reference", [prompt.reference for prompt in prompts]), ("raw", requests)):
-        videos, seconds = generate(pipeline, texts, args.seed, args.steps, args.guidance, args.batch)
-        scores, rights = score_videos(requests, videos)
-        note(f"oracle_score_{arm}", scores)
-        figures[f"attributes_{arm}"] = rights
-        figures[f"seconds_per_video_{arm}"] = round(seconds, 3)
-        print(f"  {rights}\n  {seconds:.3f} s per video", flush=True)
+    measurement = Measurement(args)
+    for part in args.parts:
+        getattr(measurement, part)()
+    measurement.workers.close()
     if args.out:
-        args.out.write_text(json.dumps(figures, indent=2) + "\n")
+        args.out.write_text(json.dumps(measurement.figures.values, indent=2) + "\n")
 
 
 if __name__ == "__main__":

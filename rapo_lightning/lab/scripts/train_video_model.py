@@ -33,7 +33,7 @@ class Latents:
     """Encoded clips.
 
     Attributes:
-        normalized: `(count, channels, 5, 8, 8)`, bfloat16.
+        normalized: `(count, channels, 5, 16, 16)`, bfloat16.
         mean: Mean of each channel before that, `(channels,)`.
         std: Standard deviation of each channel.
     """

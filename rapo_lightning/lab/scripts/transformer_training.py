@@ -37,7 +37,7 @@ class Denoiser(TimedModule):
         """Predicts the velocity.
 
         Args:
-            latents: Noised latents, `(batch, channels, 5, 8, 8)`.
+            latents: Noised latents, `(batch, channels, 5, 16, 16)`.
             sigmas: Noise shares in 0..1, `(batch,)`.
             tokens: Caption tokens, `(batch, length)`, 0 is padding.
             text_length: Length to which the encoded text is zero-padded.
@@ -50,6 +50,13 @@ class Denoiser(TimedModule):
         )[0]
         return velocity
 
+    def on_train_start(self) -> None:
+        """Compiles the blocks where there is a GPU: they are small, and most of their time goes from kernel to kernel."""
+        super().on_train_start()
+        if self.device.type == "cuda":
+            for block in self.transformer.blocks:
+                block.compile()
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of normalized latents and caption tokens, logged as a mean."""
         loss = flow_matching_loss(self, *batch)
@@ -59,7 +66,7 @@ class Denoiser(TimedModule):
 
 @torch.no_grad()
 def encode_pool(vae: AutoencoderKLWan, pool: ClipPool, batch_size: int = 128) -> Tensor:
-    """Latent means of all clips of a pool, `(count, channels, 5, 8, 8)`, not normalized."""
+    """Latent means of all clips of a pool, `(count, channels, 5, 16, 16)`, not normalized."""
     device = pool.clips.device
     latents = []
     for indices in torch.arange(len(pool.clips), device=device).split(batch_size):
@@ -79,7 +86,7 @@ def flow_matching_loss(denoiser: nn.Module, latents: Tensor, tokens: Tensor) -> 
 
     Args:
         denoiser: A `Denoiser`.
-        latents: Normalized clean latents, `(batch, channels, 5, 8, 8)`.
+        latents: Normalized clean latents, `(batch, channels, 5, 16, 16)`.
         tokens: Caption tokens, `(batch, length)`.
     """
     sigmas = sample_sigmas(len(latents), latents.device)

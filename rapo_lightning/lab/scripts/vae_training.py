@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample
 from torch import Tensor
+from torch.nn import functional
 
 from ..world import NUM_FRAMES
 from .timed_training import Batch, TimedModule
@@ -16,8 +17,10 @@ from .timed_training import Batch, TimedModule
 STAGES: tuple[tuple[float, int, int], ...] = ((0.2, 1, 96), (0.2, 5, 32), (0.6, NUM_FRAMES, 24))
 """(share of the time, frames per clip, clips per batch); 17 frames from the start did not converge in a trial."""
 KL_WEIGHT = 1e-5
-BODY_WEIGHT = 3.0
+BODY_WEIGHT = 15.0
 """Extra weight of pixels that differ from the empty background: bodies are few pixels and all that matters."""
+EDGE_WEIGHT = 15.0
+"""Extra weight of a pixel per unit of contrast (-1..1) around it: a shape is what its edges are."""
 
 
 def _whole_clip_resample(self: WanResample, x: Tensor, feat_cache: object = None, feat_idx: object = None) -> Tensor:
@@ -69,6 +72,14 @@ class VaeLoss:
     mse: Tensor
 
 
+def _contrast(distance: Tensor) -> Tensor:
+    """Largest less smallest value of each pixel's 3 x 3 neighbourhood, same shape: high on both sides of an edge."""
+    frames = distance.transpose(1, 2).flatten(0, 1)
+    highest = functional.max_pool2d(frames, 3, stride=1, padding=1)
+    lowest = -functional.max_pool2d(-frames, 3, stride=1, padding=1)
+    return (highest - lowest).unflatten(0, (len(distance), -1)).transpose(1, 2)
+
+
 def vae_loss(vae: AutoencoderKLWan, clips: Tensor, backgrounds: Tensor) -> VaeLoss:
     """Weighted L1 + L2 reconstruction loss with a KL term.
 
@@ -80,7 +91,8 @@ def vae_loss(vae: AutoencoderKLWan, clips: Tensor, backgrounds: Tensor) -> VaeLo
     mean, logvar = encode(vae, clips)
     latents = mean + torch.randn_like(mean) * torch.exp(0.5 * logvar)
     error = (decode(vae, latents) - clips).float()
-    weight = 1 + BODY_WEIGHT * ((clips - backgrounds).abs().amax(1, keepdim=True) > 0.05)
+    distance = (clips - backgrounds).abs().amax(1, keepdim=True)
+    weight = 1 + BODY_WEIGHT * (distance > 0.05) + EDGE_WEIGHT * _contrast(distance)
     reconstruction = (weight * (error**2 + 0.1 * error.abs())).mean()
     kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).float().mean()
     return VaeLoss(reconstruction + KL_WEIGHT * kl, (error.detach() / 2).square().mean())

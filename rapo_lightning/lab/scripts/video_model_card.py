@@ -15,7 +15,8 @@ from ..render import render_batch
 from ..user_prompts import lab_prompts
 from .measure import generate
 
-_SHOWN_FRAMES = (0, 4, 8, 12, 16)
+SHOWN_FRAMES = (0, 4, 8, 12, 16)
+"""Frames of a clip that stand for it in a picture."""
 _CARD = """\
 ---
 library_name: diffusers
@@ -30,10 +31,18 @@ refinement is about.
 
 ```python
 from diffusers import WanPipeline
+
 pipe = WanPipeline.from_pretrained("ckpt/lab/video_model")
-pipe("A simple animation shows a large red ball dropping straight to the ground and bouncing back up, in a green "
-     "meadow. The motion is smooth and the camera stays fixed.",
-     height=64, width=64, num_frames=17, num_inference_steps=20, guidance_scale=3.0, max_sequence_length=128)
+pipe(
+    "A simple animation shows a large red ball dropping straight to the ground and bouncing back up, in a green "
+    "meadow. The motion is smooth and the camera stays fixed.",
+    height=64,
+    width=64,
+    num_frames=17,
+    num_inference_steps=20,
+    guidance_scale=3.0,
+    max_sequence_length=128,
+)
 ```
 
 | | |
@@ -67,7 +76,7 @@ def _log_summary(path: Path) -> str:
 
 
 def _strip(video: np.ndarray) -> np.ndarray:
-    return np.concatenate([video[index] for index in _SHOWN_FRAMES], axis=1)
+    return np.concatenate([video[index] for index in SHOWN_FRAMES], axis=1)
 
 
 def sample_grid(folder: Path, count: int = 10, seed: int = 3) -> Image.Image:

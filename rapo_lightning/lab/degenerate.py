@@ -1,0 +1,164 @@
+"""Broken videos of true scenes: what a strict oracle must not let pass. Tests and the measuring script share them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .motion import trajectory
+from .render import background_image, rasterize
+from .scene import Body, Scene
+from .world import COLOURS, FRAME_SIZE, NUM_FRAMES, SHAPES, SIZES
+
+Frames = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Original:
+    """A true video with what it was drawn from.
+
+    Attributes:
+        scene: The scene.
+        track: Its bodies' centroids in px, shape `(bodies, frames, 2)`.
+        rng: Chooses what is broken where.
+    """
+
+    scene: Scene
+    track: NDArray[np.float64]
+    rng: np.random.Generator
+
+    def draw(self, **changes: str) -> Frames:
+        """The video, with all bodies' attributes changed to those given."""
+        bodies = tuple(replace(body, **changes) for body in self.scene.bodies)
+        return _draw(replace(self.scene, bodies=bodies), self.track)
+
+    def another(self, options: dict[str, object], *taken: str) -> str:
+        """One of some names that none of the bodies has."""
+        names = [name for name in options if name not in taken]
+        return names[int(self.rng.integers(len(names)))]
+
+
+def _draw(scene: Scene, track: NDArray[np.float64]) -> Frames:
+    return np.ascontiguousarray(rasterize([scene], [track])[0].permute(0, 2, 3, 1).numpy())
+
+
+def _every_second(first: Frames, second: Frames) -> Frames:
+    odd = np.arange(len(first)) % 2 == 1
+    return np.where(odd[:, None, None, None], second, first)
+
+
+def _other(original: Original, kind: str, options: dict[str, object]) -> Frames:
+    taken = [getattr(body, kind) for body in original.scene.bodies]
+    return original.draw(**{kind: original.another(options, *taken)})
+
+
+def black_every_second(original: Original) -> Frames:
+    """Every second frame is black."""
+    return _every_second(frames := original.draw(), np.zeros_like(frames))
+
+
+def noise_tail(original: Original) -> Frames:
+    """The last 9 frames are noise."""
+    frames = original.draw()
+    frames[-9:] = original.rng.random(frames[-9:].shape, np.float32)
+    return frames
+
+
+def shape_flicker(original: Original) -> Frames:
+    """In every second frame the bodies have another shape."""
+    return _every_second(original.draw(), _other(original, "shape", dict(SHAPES)))
+
+
+def colour_flicker(original: Original) -> Frames:
+    """In every second frame the bodies have another colour."""
+    return _every_second(original.draw(), _other(original, "colour", dict(COLOURS)))
+
+
+def size_flicker(original: Original) -> Frames:
+    """In every second frame the bodies have another size."""
+    return _every_second(original.draw(), _other(original, "size", dict(SIZES)))
+
+
+def same_colour_clone(original: Original) -> Frames:
+    """A small ball of the first body's colour stands in the picture, farthest from where the others come."""
+    scene, frames = original.scene, original.draw()
+    reach = SIZES["small"] + 0.5
+    axis = np.linspace(reach, FRAME_SIZE - reach, 27)
+    grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+    ways = np.linalg.norm(grid[:, None] - original.track.reshape(1, -1, 2), axis=-1).min(1)
+    place = grid[int(ways.argmax())]
+    clone = Scene((Body("ball", scene.bodies[0].colour, "small"),), scene.background, "rest")
+    drawn = _draw(clone, np.broadcast_to(place, (1, len(frames), 2)))
+    changed = np.abs(drawn - background_image(scene.background).permute(1, 2, 0).numpy()).max(-1, keepdims=True) > 0
+    return np.where(changed, drawn, frames)
+
+
+def frozen(original: Original) -> Frames:
+    """The middle frame all along."""
+    frames = original.draw()
+    return np.repeat(frames[len(frames) // 2][None], len(frames), axis=0)
+
+
+def shuffled(original: Original) -> Frames:
+    """The frames in another order."""
+    return original.draw()[original.rng.permutation(original.track.shape[1])]
+
+
+def stuttering(original: Original) -> Frames:
+    """The first half with every frame doubled."""
+    frames = original.draw()
+    return frames[np.arange(len(frames)) // 2]
+
+
+def vanishing(original: Original) -> Frames:
+    """The bodies are gone for five frames."""
+    frames = original.draw()
+    frames[6:11] = background_image(original.scene.background).permute(1, 2, 0).numpy()
+    return frames
+
+
+def teleporting(original: Original) -> Frames:
+    """From the middle frame on everything is 24 px further on, past the edge and in at the other side."""
+    frames = original.draw()
+    frames[len(frames) // 2 :] = np.roll(frames[len(frames) // 2 :], FRAME_SIZE * 3 // 8, axis=2)
+    return frames
+
+
+def inverted(original: Original) -> Frames:
+    """The negative."""
+    return 1 - original.draw()
+
+
+def partly_inverted(original: Original) -> Frames:
+    """The left third is a negative."""
+    frames = original.draw()
+    frames[:, :, : FRAME_SIZE // 3] = 1 - frames[:, :, : FRAME_SIZE // 3]
+    return frames
+
+
+DEGENERATE: dict[str, Callable[[Original], Frames]] = {
+    make.__name__: make
+    for make in (
+        black_every_second, noise_tail, shape_flicker, same_colour_clone, frozen, colour_flicker, size_flicker, shuffled,
+        stuttering, vanishing, teleporting, inverted, partly_inverted,
+    )
+}  # fmt: skip
+"""Ways to break a video, by name."""
+NEEDS_MOTION = frozenset({"frozen", "shuffled", "stuttering"})
+"""Those that leave a video in which nothing moves as it was."""
+
+
+def degenerate(name: str, scene: Scene, rng: np.random.Generator) -> Frames | None:
+    """A broken video of a scene, RGB in 0..1, shape `(17, 64, 64, 3)`; None where this way would break nothing.
+
+    Args:
+        name: Key of `DEGENERATE`.
+        scene: The scene.
+        rng: Source of the scene's variation, and of what is broken where.
+    """
+    if name in NEEDS_MOTION and scene.motion in ("rest", "beside"):
+        return None
+    return DEGENERATE[name](Original(scene, trajectory(scene, rng, NUM_FRAMES), rng))
