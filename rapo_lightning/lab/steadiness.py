@@ -40,7 +40,7 @@ _JUMP, _ALONE = 15.0, 8.5
 """Longest way in px from frame to frame (rendered: 11.1), and how much longer than both its neighbours (rendered: 5.9)."""
 _TURNS = 5
 """How often a body may turn back between two long steps (rendered: 4, on a spring)."""
-_MOVES = 1.2
+_MOVES = 0.8
 """Way in px from frame to frame that is surely motion."""
 
 
@@ -130,7 +130,7 @@ def _stutters(track: Track) -> bool:
     steps, ways = _steps(track)
     slower = np.minimum(ways[:-2], ways[2:])
     onward = ((steps[:-2] * steps[2:]).sum(1) > 0) & (slower > _MOVES)
-    return int((onward & (ways[1:-1] < 0.25 * slower)).sum()) >= 2
+    return int((onward & (ways[1:-1] < 0.35 * slower)).sum()) >= 2
 
 
 def find_faults(seen: Observation) -> tuple[str, ...]:
