@@ -1,7 +1,7 @@
 """Known checkpoints: where they are, where they come from, what they are, and whether they are whole."""
 
 from .fetch import ensure, fetch
-from .identities import identity
+from .identities import identity, weights_identity
 from .loading import loading
 from .manifest import Entry, cache_folder, checkpoints_of, entries, locate, ready_folder
 from .verify import verify
@@ -18,4 +18,5 @@ __all__ = [
     "locate",
     "ready_folder",
     "verify",
+    "weights_identity",
 ]

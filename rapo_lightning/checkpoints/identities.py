@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Set
 from pathlib import Path
 
 from ..data.resources import find
@@ -14,6 +15,7 @@ from .verify import file_sha256, read_marker
 
 _SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".json", ".jinja", ".model", ".tiktoken", ".txt", ".yaml"}
 """Files that say what a model computes: weights, configurations, tokenizers; not cards, pictures and logs."""
+_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf"}
 _ASIDE = {MARKER, "results.json"}
 _CACHE = "identities.json"
 
@@ -21,9 +23,9 @@ _CACHE = "identities.json"
 def identity(checkpoint: str) -> str:
     """Identity of a checkpoint: 16 hex digits that change with its weights, configuration or tokenizer.
 
-    A folder with recorded checksums, none of whose files is newer, is known by these, another folder by the contents of its files (read once, then
-    remembered by path, size and time of change), a hub id by the commit in the local hub cache. Nothing is fetched: a
-    checkpoint that is not here is known by its name alone, so ask after it was fetched.
+    A folder with recorded checksums, none of whose files is newer, is known by these, another folder by the contents of its
+    files (read once, then remembered by path, size and time of change), a hub id by the commit in the local hub cache.
+    Nothing is fetched: a checkpoint that is not here is known by its name alone, so ask after it was fetched.
 
     Args:
         checkpoint: Name in the manifest, a folder, or a hub id `owner/name`.
@@ -31,11 +33,29 @@ def identity(checkpoint: str) -> str:
     Raises:
         RunError: If the recorded checksums are damaged.
     """
+    return _identity(checkpoint, _SUFFIXES)
+
+
+def weights_identity(checkpoint: str) -> str:
+    """As `identity`, of the weights alone: a configuration or tokenizer that another library version wrote is no other model.
+
+    Args:
+        checkpoint: As in `identity`.
+
+    Raises:
+        RunError: If the recorded checksums are damaged.
+    """
+    return _identity(checkpoint, _WEIGHTS)
+
+
+def _identity(checkpoint: str, suffixes: Set[str]) -> str:
     entry = entries().get(checkpoint)
     folder = ready_folder(entry) if entry else find(checkpoint)
     if folder is not None and folder.is_dir():
         digests = read_marker(folder) if _is_current(folder) else _digests(folder)
-        kept = {name: digest for name, digest in digests.items() if _counts(Path(name))}
+        kept = {
+            name: digest for name, digest in digests.items() if _counts(Path(name)) and Path(name).suffix in suffixes
+        }
         return _short(json.dumps(kept, sort_keys=True))
     commit = _cached_commit(checkpoint) if entry is None and checkpoint.count("/") == 1 else ""
     return _short(f"{checkpoint}@{commit}" if commit else checkpoint)

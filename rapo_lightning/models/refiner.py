@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from safetensors import SafetensorError, safe_open
 
-from ..checkpoints import identity
+from ..checkpoints import identity, weights_identity
 from ..console import say
 from ..data.ids import derived_seed
 from ..data.resources import find
@@ -48,7 +48,7 @@ class RefinerFolder:
     seed: int = 0
     """Seed of its answers, if it samples."""
     base_identity: str = ""
-    """`checkpoints.identity` of the base it was trained on; empty where it was not recorded."""
+    """`checkpoints.weights_identity` of the base it was trained on; empty where it was not recorded."""
     training: str = ""
     """Identity of the training that made it; empty where it was not recorded."""
     vocabulary: frozenset[str] = frozenset()
@@ -149,7 +149,7 @@ def _check_weights(path: Path) -> None:
 @cache
 def _compare_base(name: str, trained_on: str) -> None:
     """Says, once, if the base under an adapter is not the one it was trained on; a quantized copy may stand in."""
-    if trained_on and identity(name) != trained_on:
+    if trained_on and weights_identity(name) != trained_on:
         say(
             f"The base model {name!r} here has other weights than the one this refiner was trained on: answers may differ.",
             error=True,

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules import PairDataModule
 
-from ..checkpoints import identity
+from ..checkpoints import identity, weights_identity
 from ..console import say
 from ..errors import UserError
 from ..models.refiner import RefinerFolder, read_refiner
@@ -66,7 +66,7 @@ def _planned(training: Training, base: str, pairs: list[SftPair]) -> RefinerFold
         instruction(stage3),
         stage3.sampling,
         recipe.seed,
-        identity(base),
+        weights_identity(base),
         digest([training.identity, vars(stage3.sampling)]),
         vocabulary=vocabulary(pairs),
     )

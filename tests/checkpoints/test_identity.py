@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rapo_lightning.checkpoints import checkpoints_of, entries, identity, loading
+from rapo_lightning.checkpoints import checkpoints_of, entries, identity, loading, weights_identity
 from rapo_lightning.checkpoints.verify import write_marker
 from rapo_lightning.errors import RunError, UserError
 
@@ -91,3 +91,13 @@ def test_failure_to_load_names_the_folder() -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="as it was"), loading("video model", "f"):
         raise UserError("as it was")
+
+
+def test_weights_are_known_without_the_tokenizer(tmp_path: Path, cache: Path) -> None:
+    folder = model(tmp_path / "a")
+    first, weights = identity(str(folder)), weights_identity(str(folder))
+    (folder / "tokenizer.json").write_text('{"version": 2}')
+    assert identity(str(folder)) != first
+    assert weights_identity(str(folder)) == weights
+    (folder / "model.safetensors").write_text("other weights")
+    assert weights_identity(str(folder)) != weights
