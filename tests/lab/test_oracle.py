@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import re
 
-import cv2
 import numpy as np
 import pytest
 
 from rapo_lightning.data.prompts import read_prompts
 from rapo_lightning.lab.captions import ACTIONS, BACKGROUND_PHRASES, DIRECTIONS, PAIR_VERBS
+from rapo_lightning.lab.damage import MILD
 from rapo_lightning.lab.laws import collision_residual, law_residuals, recognize_law
 from rapo_lightning.lab.oracle import FAULT_FACTOR, judge, judge_bytes, read_video
 from rapo_lightning.lab.reading import read_caption
@@ -26,25 +26,7 @@ from rapo_lightning.verifiers.flow import measure_flow
 from tests.helpers import ROOT, WordEmbedder
 
 
-def blurred(clip: np.ndarray) -> np.ndarray:
-    return np.stack([cv2.GaussianBlur(frame, (0, 0), 0.7) for frame in clip])
-
-
-def noisy(clip: np.ndarray) -> np.ndarray:
-    noise = np.random.default_rng(0).normal(0, 0.03, clip.shape).astype(np.float32)
-    return (clip + noise).clip(0, 1)
-
-
-def tinted(clip: np.ndarray) -> np.ndarray:
-    return (clip * np.array([1.04, 0.97, 0.96], np.float32) + 0.015).clip(0, 1)
-
-
-def compressed(clip: np.ndarray) -> np.ndarray:
-    coded = [cv2.imencode(".jpg", (frame * 255).round().astype(np.uint8))[1] for frame in clip]
-    return np.stack([cv2.imdecode(item, cv2.IMREAD_COLOR) for item in coded]).astype(np.float32) / 255
-
-
-@pytest.mark.parametrize("damage", [None, blurred, noisy, tinted, compressed])
+@pytest.mark.parametrize("damage", [None, *MILD.values()], ids=["none", *MILD])
 def test_true_videos_are_read_right_and_have_no_fault_though_mildly_damaged(rendered, damage) -> None:
     scenes, videos = rendered
     rng = np.random.default_rng(0)

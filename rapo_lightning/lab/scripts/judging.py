@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..damage import HARSH, MILD
 from ..degenerate import degenerate
 from ..oracle import Verdict, judge, read_video
 from ..render import render_batch
@@ -32,12 +33,14 @@ class Drawing:
         scene: What it shows.
         seed: Seed of the scene's variation.
         broken: Key of `degenerate.DEGENERATE`, empty for a true video.
+        damage: Key of `damage.MILD` or `damage.HARSH`, empty for none.
         prompt: What it is judged against.
     """
 
     scene: Scene
     seed: int
     broken: str = ""
+    damage: str = ""
     prompt: str = ""
 
     def frames(self) -> NDArray[np.float32] | None:
@@ -47,6 +50,8 @@ class Drawing:
             drawn = degenerate(self.broken, self.scene, rng)
         else:
             drawn = render_batch([self.scene], rng)[0].permute(0, 2, 3, 1).numpy()
+        if drawn is not None and self.damage:
+            drawn = {**MILD, **HARSH}[self.damage](drawn)
         return None if drawn is None else ((drawn * 255).round() / 255).astype(np.float32)
 
 

@@ -3,8 +3,9 @@
 Prints the figures of docs/lab.md. Prompts and captions are those of `recipes/lab/prompts_heldout.csv`, in its order; scenes
 beyond them are held-out ones too. Intervals are 95 % bootstrap over prompts (or scenes, or clips).
 
-Parts: `truth` (rendered videos, and the chance level), `degenerate` (broken videos), `reconstruction` (through the VAE),
-`generate` (videos of the captions and of the users' prompts).
+Parts: `truth` (rendered videos, and the chance level), `degenerate` (broken videos), `damage` (true videos, blurred and so on),
+`reconstruction` (through the VAE), `generate` (videos of the captions and of the users' prompts), `speed` (seconds per video, in
+turns with `--other`).
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 from diffusers import WanPipeline
 from numpy.typing import ArrayLike
 
 from ...data.prompts import read_prompts
 from ...evaluation.statistics import bootstrap_interval
+from ..damage import HARSH, MILD
 from ..degenerate import DEGENERATE
 from ..reading import read_caption
 from .judging import (
@@ -33,9 +34,10 @@ from .judging import (
     shares,
 )
 from .training_data import sample_scenes
-from .videos import generate, reconstruct
+from .videos import generate, load_pipeline, reconstruct
 
-PARTS = ("truth", "degenerate", "reconstruction", "generate")
+PARTS = ("truth", "degenerate", "damage", "reconstruction", "generate")
+SPEED = "speed"
 HELDOUT = "recipes/lab/prompts_heldout.csv"
 
 
@@ -75,16 +77,14 @@ class Measurement:
     def pipeline(self) -> WanPipeline:
         """The video model, loaded when it is first needed."""
         if self._pipeline is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            self._pipeline = WanPipeline.from_pretrained(self.args.model).to(device)
-            self._pipeline.set_progress_bar_config(disable=True)
-            self.figures.values["device"] = device
+            self._pipeline = load_pipeline(self.args.model)
+            self.figures.values["device"] = str(self._pipeline.device)
         return self._pipeline
 
-    def _drawings(self, broken: str = "", shift: int = 0) -> list[Drawing]:
+    def _drawings(self, broken: str = "", shift: int = 0, damage: str = "") -> list[Drawing]:
         scenes = self.scenes[shift:] + self.scenes[:shift]
         return [
-            Drawing(scene, self.args.seed + index, broken, prompt)
+            Drawing(scene, self.args.seed + index, broken, damage, prompt)
             for index, (scene, prompt) in enumerate(zip(scenes, self.requests, strict=True))
         ]
 
@@ -104,6 +104,33 @@ class Measurement:
             verdicts = [v for v in self.workers(judge_drawing, self._drawings(broken)) if v]
             scores = [v.score for v in verdicts if v.score is not None]
             self.figures.note(f"degenerate_{broken}", scores, max=max(scores), faults=fault_shares(verdicts))
+
+    def damage(self) -> None:
+        """What true videos of the prompts' own scenes score when they are damaged."""
+        for damage in (*MILD, *HARSH):
+            verdicts = [v for v in self.workers(judge_drawing, self._drawings(damage=damage)) if v]
+            scores = [v.score for v in verdicts if v.score is not None]
+            self.figures.note(f"damaged: {damage}", scores, min=min(scores), faults=fault_shares(verdicts))
+
+    def speed(self) -> None:
+        """Seconds per video, one batch after another; with another model's in turns, so that the ratio is of one run."""
+        args, pipelines = self.args, [self.pipeline]
+        if args.other:
+            pipelines.append(load_pipeline(args.other))
+        seconds = np.array(
+            [
+                [
+                    generate(pipeline, self.captions[: args.batch], args.seed, args.steps, args.guidance, args.batch)[1]
+                    for pipeline in pipelines
+                ]
+                for _ in range(args.turns + 1)
+            ]
+        )[1:]  # the first turn warms up
+        self.figures.note("seconds_per_video", seconds[:, 0])
+        if args.other:
+            self.figures.note("seconds_per_video_other", seconds[:, 1])
+            ratios = seconds[:, 0] / seconds[:, 1]
+            self.figures.note("speed_ratio", ratios, median=round(float(np.median(ratios)), 3))
 
     def reconstruction(self) -> None:
         """What the VAE leaves of rendered videos: PSNR, and how well they are still read, by size and number of bodies."""
@@ -150,7 +177,7 @@ def main() -> None:
     """Reads the command line and measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("ckpt/lab/video_model"), help="diffusers folder")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
+    parser.add_argument("--parts", nargs="+", choices=(*PARTS, SPEED), default=list(PARTS), help="what to measure")
     parser.add_argument("--prompts", type=int, default=360, help="held-out prompts, from the first on")
     parser.add_argument("--clips", type=int, default=256, help="held-out clips to reconstruct")
     parser.add_argument("--scenes", type=int, default=2000, help="rendered scenes to read")
@@ -159,6 +186,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3, help="videos of each prompt; their seeds count up from --seed")
+    parser.add_argument("--other", type=Path, default=None, help="diffusers folder to compare the speed with")
+    parser.add_argument("--turns", type=int, default=12, help="batches that the speed is measured on")
     parser.add_argument("--out", type=Path, default=None, help="where to write the figures as JSON")
     args = parser.parse_args()
     measurement = Measurement(args)

@@ -13,7 +13,6 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 from diffusers import WanPipeline
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -35,7 +34,7 @@ from ..world import (
 )
 from .judging import Drawing
 from .video_model_card import SHOWN_FRAMES
-from .videos import generate
+from .videos import generate, load_pipeline
 
 Clip = NDArray[np.float32]
 BROKEN_FRAMES = range(4, 13)
@@ -207,8 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     args.out.mkdir(parents=True, exist_ok=True)
-    pipeline = WanPipeline.from_pretrained(args.model).to("cuda" if torch.cuda.is_available() else "cpu")
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = load_pipeline(args.model)
     for name in args.pictures:
         if name == "degenerate":
             sheet = draw_degenerate(args.seed)

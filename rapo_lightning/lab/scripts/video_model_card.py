@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import WanPipeline
 from PIL import Image
 
 from ..render import render_batch
 from ..user_prompts import lab_prompts
-from .measure import generate
+from .videos import generate, load_pipeline
 
 SHOWN_FRAMES = (0, 4, 8, 12, 16)
 """Frames of a clip that stand for it in a picture."""
@@ -81,9 +80,7 @@ def _strip(video: np.ndarray) -> np.ndarray:
 
 def sample_grid(folder: Path, count: int = 10, seed: int = 3) -> Image.Image:
     """Frames of generated videos beside the rendered truth, one held-out scene a row, twice enlarged."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipeline = WanPipeline.from_pretrained(folder).to(device)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = load_pipeline(folder)
     prompts = lab_prompts(count, "heldout", seed)
     columns = [
         generate(pipeline, texts, seed=seed, steps=20, guidance=3.0, batch=count)[0]

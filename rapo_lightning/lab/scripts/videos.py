@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,13 @@ CALL = {"height": FRAME_SIZE, "width": FRAME_SIZE, "num_frames": NUM_FRAMES, "ma
 
 def _bytes(videos: NDArray[np.float32]) -> NDArray[np.uint8]:
     return (videos.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def load_pipeline(folder: Path) -> WanPipeline:
+    """The video model of a diffusers folder, on the GPU if there is one, without a progress bar."""
+    pipeline = WanPipeline.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 @torch.no_grad()
