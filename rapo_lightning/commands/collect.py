@@ -25,6 +25,7 @@ def collect(recipe: Recipe, *, out: str = "") -> Path:
     from ..data.prompts import fixed_texts, read_prompts
     from ..data.trajectory import by_prompt
     from ..recipe.identity import row_hash
+    from ..recipe.verifiers import check_verifier_names
     from ..running.folder import locked, run_folder, save_recipe
     from ..running.pool import fetch_models, open_pool, rewriter_checkpoints
     from ..running.trainer import check_trainer
@@ -37,6 +38,7 @@ def collect(recipe: Recipe, *, out: str = "") -> Path:
     prompts = read_prompts(recipe.prompts, recipe.limit)
     models = open_pool(recipe)
     judges = build_judges(recipe)
+    check_verifier_names(recipe)
     parts = AlignParts.from_recipe(recipe, models) if recipe.stage2.start == "stage1" else None
     with locked(run_folder(recipe, out)) as folder:
         fetch_models(recipe, further=rewriter_checkpoints(recipe) if parts is not None else ())

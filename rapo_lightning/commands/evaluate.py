@@ -27,6 +27,7 @@ def evaluate(recipe: Recipe, *, out: str = "") -> dict[str, object]:
     from ..evaluation.evaluator import Evaluator
     from ..evaluation.table import left_out, scores_csv, table
     from ..recipe.identity import row_hash
+    from ..recipe.verifiers import check_verifier_names
     from ..running.folder import is_main_process, locked, run_folder, save_recipe, write_text
     from ..running.pool import fetch_models, open_pool, open_refiner, rewriter_checkpoints
     from ..running.trainer import check_trainer
@@ -36,6 +37,7 @@ def evaluate(recipe: Recipe, *, out: str = "") -> dict[str, object]:
     settings = recipe.evaluation
     prompts = read_prompts(settings.prompts, settings.limit, "evaluation.prompts")
     check_arms(recipe, prompts)
+    check_verifier_names(recipe)
     models, target = open_pool(recipe), run_folder(recipe, out)
     refiner = None
     if {"refiner", "refiner+sspo"} & set(settings.arms):

@@ -22,10 +22,10 @@ def finetune(recipe: Recipe, *, out: str = "", pairs: str = "") -> Path:
     Returns:
         The refiner's folder.
     """
+    from ..recipe.verifiers import check_verifier_names
     from ..running.folder import locked, run_folder, save_recipe
     from ..running.pool import fetch_models
     from ..running.trainer import check_trainer
-    from ..stage3.pairs import check_floors
     from ..stage3.run import base_checkpoint, load_pairs, train_refiner
 
     base_checkpoint(recipe)
@@ -33,7 +33,7 @@ def finetune(recipe: Recipe, *, out: str = "", pairs: str = "") -> Path:
     if pairs and not Path(pairs).is_file():
         raise UserError(f"`--pairs` must name a file. Got {pairs!r}, which is none.")
     if not pairs:
-        check_floors(recipe)
+        check_verifier_names(recipe)
     found, report = load_pairs(recipe, run_folder(recipe, out), pairs)
     with locked(run_folder(recipe, out)) as folder:
         fetch_models(recipe, ("language_model",))

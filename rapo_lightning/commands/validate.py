@@ -38,17 +38,17 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
     from ..prompting.examples import read_examples
     from ..recipe.components import check
     from ..recipe.variants import variant
+    from ..recipe.verifiers import check_verifier_names
     from ..running.pool import open_pool
     from ..stage1.align import AlignParts
     from ..stage2.judges import build_judge, build_judges
-    from ..stage3.pairs import check_floors
 
     evaluation = recipe.evaluation
     yield lambda: check(recipe.video_model, "video_model")
     yield lambda: check(recipe.embedder, "embedder")
     yield lambda: open_pool(recipe, ())
     yield lambda: build_judges(recipe)
-    yield lambda: check_floors(recipe)
+    yield lambda: check_verifier_names(recipe)
     yield lambda: build_judge(evaluation.metric, "evaluation.metric")
     yield lambda: read_prompts(recipe.prompts, recipe.limit)
     yield lambda: check_arms(recipe, read_prompts(evaluation.prompts, evaluation.limit, "evaluation.prompts"))

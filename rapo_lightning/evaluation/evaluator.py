@@ -141,7 +141,7 @@ class Evaluator:
         folder = self.folder / "evaluation" / (f"loop-{name}-{self._refiner_identity()}" if refined else f"loop-{name}")
         rows = run_loop(recipe, self.prompts, folder, self.folder, self.models, self.judges, start, strategy)
         rows = [row for row in rows if row["round"] < stage2.rounds]
-        picked = {key: best_round(group) for key, group in by_prompt(rows).items()}
+        picked = {key: best_round(group, stage2.ranking) for key, group in by_prompt(rows).items()}
         texts = fixed_texts({key: row["prompt"] for key, row in picked.items()})
         return _Made(Arm(name, texts, identity), before + _seconds(rows, True) / len(self.prompts), picked)
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
+from ..data.ranking import Ranking
 from ..prompting.chat import Sampling
 
 
@@ -91,6 +92,8 @@ class Stage2:
     """Videos per prompt, the first from the prompt as it came (paper: rounds 0 to 4)."""
     verifiers: list[Component] = field(default_factory=list)
     """What scores a video; each gives one `score_<name>` column (the paper does not name its verifiers)."""
+    ranking: Ranking = field(default_factory=Ranking)
+    """How the best round is found, here, for the refiner's targets and in the gallery."""
     candidates: int = 4
     """Rewrites sampled per prompt and round, of which one is generated (ours)."""
     style_weight: float = 0.0

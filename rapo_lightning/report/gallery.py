@@ -14,7 +14,9 @@ from pathlib import Path, PurePosixPath
 from string import Template
 from urllib.parse import quote, urlsplit
 
-from ..data.ranking import average_ranks, best_round, known_score
+import yaml
+
+from ..data.ranking import Ranking, average_ranks, best_round, known_score, missed_gates
 from ..data.trajectory import Row, by_prompt, read_rows, score_columns
 from ..errors import RunError, UserError
 from ..running.folder import write_text
@@ -57,9 +59,25 @@ def _video(name: str) -> str:
     return f'<video src="../{quote(name)}" controls loop muted autoplay playsinline preload="metadata"></video>'
 
 
-def _scores(row: Row, rank: float) -> str:
+def _ranking(run: Path) -> Ranking:
+    """How the run's recipe finds the best round; the paper's way where the run has none."""
+    path = run / "recipe.yaml"
+    if not path.is_file():
+        return Ranking()
+    try:
+        stage2 = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stage2") or {}
+        return Ranking(**(stage2.get("ranking") or {}))
+    except (OSError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise RunError(
+            f"{path} must be the recipe that `collect` keeps. Got {' '.join(str(error).split())}; move it away and run "
+            "`report` again."
+        ) from error
+
+
+def _scores(row: Row, rank: float, ranking: Ranking) -> str:
     columns = score_columns(row)
     cells = [("mean rank", f"{rank:.2f}")] if columns else []
+    cells += [("below gates", str(missed_gates(row, ranking)))] if ranking.gates else []
     for column in columns:
         label = column.removeprefix("score_").replace("_", " ")
         score = known_score(row, column)
@@ -71,19 +89,19 @@ def _note(label: str, text: str | None) -> str:
     return f'<p class="note"><b>{label}</b> {escape(text)}</p>' if text else ""
 
 
-def _round(row: Row, rank: float, is_best: bool) -> str:
+def _round(row: Row, rank: float, is_best: bool, ranking: Ranking) -> str:
     mark = '<span class="best">best</span>' if is_best else ""
     return (
         f"<article{' class=winner' if is_best else ''}><h3>round {row['round']:d} {mark}</h3>{_video(row['video'] or '')}"
-        f'<p class="prompt">{escape(row["prompt"])}</p>{_scores(row, rank)}'
+        f'<p class="prompt">{escape(row["prompt"])}</p>{_scores(row, rank, ranking)}'
         f"{_note('critique', row['critique'])}{_note('physics', row['physics'])}</article>"
     )
 
 
-def _trajectory(rounds: Sequence[Row]) -> str:
+def _trajectory(rounds: Sequence[Row], ranking: Ranking) -> str:
     rounds = _own_scores(rounds)
-    winner, ranks, first = best_round(rounds)["round"], average_ranks(rounds), rounds[0]
-    cards = "".join(_round(row, rank, row["round"] == winner) for row, rank in zip(rounds, ranks, strict=True))
+    winner, ranks, first = best_round(rounds, ranking)["round"], average_ranks(rounds, ranking), rounds[0]
+    cards = "".join(_round(row, rank, row["round"] == winner, ranking) for row, rank in zip(rounds, ranks, strict=True))
     law = f'<p class="law">{escape(first["phys_law"])}</p>' if first["phys_law"] else ""
     return f'<section><h2>{escape(first["source_prompt"])}</h2>{law}<div class="rounds">{cards}</div></section>'
 
@@ -128,12 +146,12 @@ def write_report(run: Path, limit: int = 200) -> Path:
         raise UserError(
             f"The gallery is written into the run folder. Got {target.parent}, which is a link to elsewhere; remove it."
         )
-    shown = groups[:limit]
+    shown, ranking = groups[:limit], _ranking(run)
     page = Template((files(__package__) / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(run.resolve().name),
         summary=f"{len(groups)} prompts, {sum(map(len, groups))} videos; {len(shown)} prompts shown.",
         results=results_table(run / "results.json"),
-        sections="".join(map(_trajectory, shown)),
+        sections="".join(_trajectory(rounds, ranking) for rounds in shown),
     )
     write_text(target, page)
     return target

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.ids import prompt_id
-from ..data.ranking import best_round, known_score, mean_gap
+from ..data.ranking import Ranking, best_round, known_score, mean_gap
 from ..data.store import Row
 from ..data.trajectory import by_prompt
 from ..errors import UserError
 from ..models.refiner import refiner_messages
 from ..prompting.pairs import SftPair
 from ..prompting.templates import template
-from ..recipe import Pairs, Recipe, Stage3
-from ..recipe.components import build, load_class
+from ..recipe import Pairs, Stage3
 
 
 @dataclass(frozen=True)
@@ -44,28 +43,6 @@ def instruction(stage3: Stage3) -> str:
     return stage3.system or template("stage3", "system")
 
 
-def check_floors(recipe: Recipe) -> None:
-    """Checks that every floor is one of a verifier that the recipe has.
-
-    Raises:
-        UserError: If a name in `stage3.pairs.floors` is none of the verifiers' names.
-    """
-    floors = recipe.stage3.pairs.floors
-    if not floors:
-        return
-    names: list[str] = []
-    for index, component in enumerate(recipe.stage2.verifiers):
-        field = f"stage2.verifiers[{index}]"
-        name = getattr(load_class(component, field), "name", None)
-        names.append(name if isinstance(name, str) else build(component, field).name)
-    unknown = [name for name in floors if name not in names]
-    if unknown:
-        raise UserError(
-            f"`stage3.pairs.floors` must name verifiers of the recipe ({', '.join(names) or 'it has none'}). Got "
-            f"{', '.join(unknown)}; correct the name, or no pair would pass."
-        )
-
-
 def _pair(request: str, completion: str, gap: float, identity: str, stage3: Stage3) -> SftPair:
     return SftPair(
         refiner_messages(request, instruction(stage3)), [{"role": "assistant", "content": completion}], gap, identity
@@ -77,18 +54,19 @@ def _above_floors(row: Row, floors: dict[str, float]) -> bool:
     return all(known_score(row, f"score_{name}") >= floor for name, floor in floors.items())
 
 
-def sft_pairs(rows: Sequence[Row], stage3: Stage3) -> tuple[list[SftPair], PairReport]:
+def sft_pairs(rows: Sequence[Row], stage3: Stage3, ranking: Ranking | None = None) -> tuple[list[SftPair], PairReport]:
     """One pair per prompt: the user's prompt and the winner of Average Ranking, if it passes the filters.
 
     Args:
         rows: Trajectory rows of one recipe hash.
         stage3: Settings, with the filters in `stage3.pairs`.
+        ranking: How the winner is found; None is the paper's Average Ranking.
     """
     pairs: list[SftPair] = []
     not_better = too_long = below_floor = 0
     groups = by_prompt(rows)
     for identity, rounds in groups.items():
-        winner = best_round(rounds)
+        winner = best_round(rounds, ranking)
         gap = mean_gap(winner, rounds[0])
         # A loop that starts from a rewrite, as stage 1's, may have had its best prompt before it began.
         starts_raw = rounds[0]["prompt"] == rounds[0]["source_prompt"]

@@ -35,7 +35,7 @@ def load_pairs(recipe: Recipe, folder: Path, pairs_csv: str) -> tuple[list[SftPa
     """
     if pairs_csv:
         return read_pairs_csv(Path(pairs_csv), recipe.stage3), None
-    pairs, report = sft_pairs(rows_of_recipe(recipe, folder), recipe.stage3)
+    pairs, report = sft_pairs(rows_of_recipe(recipe, folder), recipe.stage3, recipe.stage2.ranking)
     say(str(report))
     if not pairs:
         raise UserError(f"Fine-tuning needs pairs. Got {report}; collect more or relax `stage3.pairs`.")

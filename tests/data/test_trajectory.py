@@ -8,7 +8,7 @@ import datasets
 import pyarrow.parquet
 import pytest
 
-from rapo_lightning.data.ranking import average_ranks, best_round, mean_gap, mean_score
+from rapo_lightning.data.ranking import Ranking, average_ranks, best_round, mean_gap, mean_score
 from rapo_lightning.data.trajectory import (
     Row,
     TrajectoryStore,
@@ -109,6 +109,32 @@ def test_nan_ranks_last_and_never_wins() -> None:
     rounds = [make_row(a=0.5, b=0.5), make_row(round_=1, a=math.nan, b=math.nan), make_row(round_=2, a=None, b=0.5)]
     assert average_ranks(rounds) == [1.25, 2.75, 2.0]
     assert best_round(rounds[::-1])["round"] == 0
+
+
+def test_a_gate_has_no_vote_and_a_round_below_it_loses() -> None:
+    # The paper's equal votes let a check that all but passed outvote the score that matters.
+    rounds = [make_row(a=0.0, b=1.0), make_row(round_=1, a=0.8, b=0.96), make_row(round_=2, a=0.9, b=0.95)]
+    assert best_round(rounds)["round"] == 0
+    assert best_round(rounds, Ranking(gates={"b": 0.9}))["round"] == 2
+    assert average_ranks(rounds, Ranking(gates={"b": 0.9})) == [3.0, 2.0, 1.0]
+    rounds[2]["score_b"] = None
+    assert best_round(rounds, Ranking(gates={"b": -1.0}))["round"] == 1
+
+
+def test_weights_are_votes_and_all_gates_leave_the_earliest_that_passes() -> None:
+    rounds = [make_row(a=0.1, b=0.9), make_row(round_=1, a=0.9, b=0.1)]
+    assert best_round(rounds, Ranking(weights={"b": 3}))["round"] == 0
+    assert best_round(rounds, Ranking(weights={"a": 3}))["round"] == 1
+    assert average_ranks(rounds, Ranking(weights={"a": 3})) == [1.75, 1.25]
+    assert best_round(rounds, Ranking(gates={"a": 0.5, "b": 0.0}))["round"] == 1
+
+
+@pytest.mark.parametrize(
+    "given", [{"weights": {"a": -1}}, {"gates": {"a": math.nan}}, {"weights": {"a": 1}, "gates": {"a": 1}}]
+)
+def test_a_ranking_is_checked(given: dict[str, dict[str, float]]) -> None:
+    with pytest.raises(ValueError, match="weights >= 0"):
+        Ranking(**given)
 
 
 def test_mean_score_leaves_missing_out() -> None:

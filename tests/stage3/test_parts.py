@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from datamodules.pairs import IGNORED, PairDataModule, tokenize_pairs
+from rapo_lightning.data.ranking import Ranking
 from rapo_lightning.errors import RunError, UserError
 from rapo_lightning.models.refiner import refiner_messages
 from rapo_lightning.models.transformers_language import load_causal_model
 from rapo_lightning.recipe import Lora, Pairs, Recipe, Stage2, Stage3
+from rapo_lightning.recipe.verifiers import check_verifier_names
 from rapo_lightning.stage3.module import RefinerModule
-from rapo_lightning.stage3.pairs import SftPair, check_floors, read_pairs_csv, sft_pairs, split_pairs
+from rapo_lightning.stage3.pairs import SftPair, read_pairs_csv, sft_pairs, split_pairs
 from tests.data.test_trajectory import make_row
 
 PAIR = SftPair(refiner_messages("a ball", "Rewrite."), [{"role": "assistant", "content": "a red ball"}], 0.5, "id")
@@ -37,6 +39,14 @@ def test_pairs_are_winners_that_pass_the_filters() -> None:
     assert [(pair.prompt[-1]["content"], pair.completion[0]["content"]) for pair in pairs] == [("wins", "better")]
     assert pairs[0].score_gap == pytest.approx(0.8)
     assert (report.prompts, report.not_better, report.too_long, report.below_floor) == (5, 2, 1, 1)
+
+
+def test_the_ranking_decides_who_wins() -> None:
+    rows = trajectory("a ball", 0.1, 0.9)
+    rows[1]["score_b"] = 0.05
+    (pair,), _ = sft_pairs(rows, Stage3(), Ranking(weights={"b": 0}))
+    assert pair.completion[0]["content"] == "better"
+    assert not sft_pairs(rows, Stage3(), Ranking(gates={"b": 0.1}))[0]
 
 
 def test_where_the_loop_starts_from_a_rewrite_that_may_win() -> None:
@@ -67,10 +77,14 @@ def test_a_round_without_scores_is_beaten_by_nothing() -> None:
 def test_floors_name_verifiers_of_the_recipe() -> None:
     verifiers = [{"class_path": "rapo_lightning.verifiers.TextFidelity"}]
     recipe = Recipe(stage2=Stage2(verifiers=verifiers), stage3=Stage3(pairs=Pairs(floors={"text_fidelity": 0.5})))  # type: ignore[list-item]
-    check_floors(recipe)
+    check_verifier_names(recipe)
+    recipe.stage2.ranking = Ranking(weights={"text_fidelity": 2}, gates={"motion": 0.5})
+    with pytest.raises(UserError, match=r"`stage2.ranking.gates` .*\(text_fidelity\). Got motion"):
+        check_verifier_names(recipe)
+    recipe.stage2.ranking = Ranking()
     recipe.stage3.pairs.floors["lab_oracel"] = 0.7
     with pytest.raises(UserError, match=r"\(text_fidelity\). Got lab_oracel"):
-        check_floors(recipe)
+        check_verifier_names(recipe)
 
 
 def test_no_prompt_is_on_both_sides() -> None:
