@@ -28,7 +28,8 @@ MAX_WORDS = 60
 _NEGATIONS = re.compile(r"\b(?:no|not|never|without|none|nothing|neither|nor|cannot|except)\b|n['’]t\b", re.IGNORECASE)
 _TELLING = frozenset([
     "up", "down", "off", "out", "over", "under", "above", "below", "between", "through", "against", "into", "more", "most",
-    "few", "both", "all", "each", "every", "again", "once",
+    "few", "both", "all", "each", "every", "again", "once", "other", "than", "but", "if", "any", "before", "during", "after",
+    "until", "while", "or",
 ])  # fmt: skip
 """Function words that change what is to be seen, so that they may not be passed over."""
 _CAPTION_VERBS = {

@@ -44,6 +44,8 @@ def test_captions_are_understood_to_the_last_word() -> None:
         ("a red ball " * 40, f"It has 120 words, and the lab reads {MAX_WORDS} at most."),
         ("no red ball", 'It says "no", and'),
         ("a red ball without moving", 'It says "without", and'),
+        ("a ball other than red", 'It says "other", "than", which'),
+        ("a ball but red", 'It says "but", which'),
         ("a red ball that isn't going up", 'It says "n\'t", and'),
         ("a red ball that doesn\u2019t move", "and the lab reads only what is to be seen."),
         ("a red ball never going up", 'It says "never", and'),
