@@ -41,12 +41,32 @@ def expand(text: str, rng: np.random.Generator) -> str:
     return " ".join(text.split())
 
 
+UNKNOWN = "unknown"
+"""Stands in `Degraded.named` for what no caption names."""
+
+
 @dataclass(frozen=True)
 class _Part:
-    """One part of a scene: how the request words it, and how the caption does."""
+    """One part of a scene: how the request words it, how the caption does, and which attributes the request names."""
 
     request: str
     caption: str
+    named: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """A request with what answers it.
+
+    Attributes:
+        request: What a person might have typed.
+        answer: The caption that answers it.
+        named: What the request names, by the keys of `requests.asked`; `UNKNOWN` for what no caption names.
+    """
+
+    request: str
+    answer: str
+    named: dict[str, str]
 
 
 def _article(words: str) -> str:
@@ -58,19 +78,25 @@ def _body(scene: Scene, index: int, rng: np.random.Generator) -> _Part:
     colour, shape = _pick(rng, words["colours"][body.colour]), _pick(rng, words["shapes"][body.shape])
     size = _pick(rng, words["sizes"][body.size]) if rng.random() < 0.35 else ""
     shown = ["medium-sized" if body.size == "medium" else body.size, body.colour, body.shape]
+    named = {"shape": body.shape, "colour": body.colour, "size": body.size}
     if rng.random() < UNKNOWN_SHARE:
         colour = shown[1] = _pick(rng, words["unknown"]["adjectives"])
+        named["colour"] = UNKNOWN
     elif rng.random() < 0.1:
         colour = ""
     if rng.random() < UNKNOWN_SHARE:
         shape = shown[2] = _pick(rng, words["unknown"]["nouns"])
+        named["shape"] = UNKNOWN
         # A cat has no colour of the lab's unless the request gives it one.
         colour = "" if rng.random() < 0.5 else colour
         shown = [shown[0] if size else "", shown[1] if colour else "", shape]
     text = " ".join(part for part in (size, colour, shape) if part)
     article = _pick(rng, ("a", "a", "the", ""))
     request = _article(text) if article == "a" else f"{article} {text}".strip()
-    return _Part(request, _article(" ".join(part for part in shown if part)))
+    said = {"shape": shape, "colour": colour, "size": size}
+    suffix = "_2" if index else ""
+    told = {f"{key}{suffix}": value for key, value in named.items() if said[key]}
+    return _Part(request, _article(" ".join(part for part in shown if part)), told)
 
 
 def _action(scene: Scene, caption: str, bodies: list[_Part], rng: np.random.Generator) -> _Part:
@@ -80,10 +106,10 @@ def _action(scene: Scene, caption: str, bodies: list[_Part], rng: np.random.Gene
     end = PLACE.search(caption).start()  # type: ignore[union-attr]
     if len(bodies) == 1 and rng.random() < 1.5 * UNKNOWN_SHARE:
         action = expand(_pick(rng, words["unknown"]["actions"]), rng)
-        return _Part(f"{bodies[0].request} {action}", f"{bodies[0].caption} {action}")
+        return _Part(f"{bodies[0].request} {action}", f"{bodies[0].caption} {action}", {"motion": UNKNOWN})
     if rng.random() < UNKNOWN_SHARE:
         # Requests that name things and no action.
-        return _Part(" and ".join(b.request for b in bodies), " and ".join(b.caption for b in bodies))
+        return _Part(" and ".join(b.request for b in bodies), " and ".join(b.caption for b in bodies), {})
     known = scene.direction and rng.random() < 0.6
     direction = _pick(rng, words["directions"][scene.direction]) if known else ""
     text = expand(_pick(rng, words["motions"][scene.motion]), rng)
@@ -93,21 +119,23 @@ def _action(scene: Scene, caption: str, bodies: list[_Part], rng: np.random.Gene
     for span, body in zip(reversed(spans), reversed(bodies), strict=True):
         begin = spans[0].start()
         clause = clause[: span.start() - begin] + body.caption + clause[span.end() - begin :]
-    return _Part(request, clause)
+    told = {"motion": scene.motion} | ({"direction": scene.direction} if direction and "{d}" in text else {})
+    return _Part(request, clause, told)
 
 
 def _place(scene: Scene, caption: str, rng: np.random.Generator) -> _Part:
     words, shown = thesaurus(), PLACE.search(caption)[1]  # type: ignore[index]
     if rng.random() > 0.5:
-        return _Part("", shown)
-    place = _pick(rng, words["backgrounds"][scene.background])
+        return _Part("", shown, {})
+    place, named = _pick(rng, words["backgrounds"][scene.background]), scene.background
     if rng.random() < UNKNOWN_SHARE:
         place = shown = _pick(rng, words["unknown"]["places"])
-    return _Part(f" {place}" if place.startswith(_PLACE_STARTS) else f", {place}", shown)
+        named = UNKNOWN
+    return _Part(f" {place}" if place.startswith(_PLACE_STARTS) else f", {place}", shown, {"background": named})
 
 
-def degrade_caption(caption: str, scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    """A request for a caption's scene, and the caption that answers it.
+def degrade_caption(caption: str, scene: Scene, rng: np.random.Generator) -> Degraded:
+    """A request for a caption's scene, the caption that answers it, and what the request names.
 
     The request leaves out what a person would leave out: the size mostly, the place and the direction often. Where it
     names something that no caption names, the answer keeps the request's own words.
@@ -124,7 +152,8 @@ def degrade_caption(caption: str, scene: Scene, rng: np.random.Generator) -> tup
     request = " ".join(request.split()).replace(" ,", ",").replace(" ?", "?")
     opening = caption[: BODY.search(caption).start()]  # type: ignore[union-attr]
     answer = f"{opening}{action.caption}, {place.caption}{caption[PLACE.search(caption).end(1) :]}"  # type: ignore[union-attr]
-    return request.capitalize() if rng.random() < 0.3 else request, answer
+    named = {key: value for part in (*bodies, action, place) for key, value in part.named.items()}
+    return Degraded(request.capitalize() if rng.random() < 0.3 else request, answer, named)
 
 
 class LabDegrader:
@@ -146,5 +175,6 @@ class LabDegrader:
                     f"The lab's degrader reads the lab's captions alone. Got {caption[:80]!r}; use "
                     "`rapo_lightning.stage1.pairs.LanguageModelDegrader` for captions of another model."
                 )
-            pairs.append(degrade_caption(caption, scene, np.random.default_rng(derived_seed(seed, caption))))
+            made = degrade_caption(caption, scene, np.random.default_rng(derived_seed(seed, caption)))
+            pairs.append((made.request, made.answer))
         return pairs

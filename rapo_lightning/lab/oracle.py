@@ -119,6 +119,18 @@ def _faults(reading: Reading, wanted: dict[str, str]) -> tuple[str, ...]:
     return tuple(faults)
 
 
+def compare(reading: Reading, wanted: dict[str, str]) -> tuple[dict[str, bool], tuple[str, ...], float]:
+    """What is right of what was asked for, the faults, and the score; see `Verdict`.
+
+    Args:
+        reading: What the video shows.
+        wanted: What was asked for, by the keys of `requests.asked`; at least one thing.
+    """
+    right = {key: reading.attributes.get(key) == value for key, value in wanted.items()}
+    faults = _faults(reading, wanted)
+    return right, faults, sum(right.values()) / len(right) * (FAULT_FACTOR if faults else 1.0)
+
+
 def judge(prompt: str, frames: NDArray[np.float32]) -> Verdict:
     """Scores a video against what a user's prompt names.
 
@@ -133,12 +145,10 @@ def judge(prompt: str, frames: NDArray[np.float32]) -> Verdict:
     if reason:
         return Verdict(None, NOT_UNDERSTOOD.format(reason), {})
     wanted, words, reading = asked(prompt), wordings(prompt), read_video(frames)
+    right, faults, score = compare(reading, wanted)
     seen = reading.attributes
-    right = {key: seen.get(key) == value for key, value in wanted.items()}
-    faults = _faults(reading, wanted)
     sentences = [remark(key, seen.get(key, ""), words[key]) for key in wanted if not right[key]]
     sentences += [FAULTS[fault] for fault in faults]
-    score = sum(right.values()) / len(right) * (FAULT_FACTOR if faults else 1.0)
     return Verdict(score, " ".join(sentences), right, faults)
 
 

@@ -1,10 +1,11 @@
 """The models of the loop: one small class per kind, behind one small protocol each, and the pool that owns them."""
 
-from .base import Embedder, LanguageModel, Model, VideoModel
+from .base import Embedder, LanguageModel, Model, VideoModel, VisionLanguageModel
 from .diffusers_video import DiffusersVideoModel
 from .pool import Lent, ModelPool
 from .sentence_embedder import SentenceEmbedder
 from .transformers_language import AdaptedLanguageModel, TransformersLanguageModel
+from .transformers_vision import TransformersVisionLanguageModel
 
 __all__ = [
     "AdaptedLanguageModel",
@@ -16,5 +17,7 @@ __all__ = [
     "ModelPool",
     "SentenceEmbedder",
     "TransformersLanguageModel",
+    "TransformersVisionLanguageModel",
     "VideoModel",
+    "VisionLanguageModel",
 ]

@@ -51,3 +51,32 @@ class Embedder(Model, Protocol):
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors, `(texts, dimensions)`."""
+
+
+class VisionLanguageModel(Model, Protocol):
+    """A chat model that sees videos; the first user turn of a conversation has the video before its text."""
+
+    def answer(
+        self, videos: Sequence[NDArray[np.uint8]], fps: float, conversations: Sequence[Messages], max_new_tokens: int
+    ) -> list[str]:
+        """The most likely answer to each conversation.
+
+        Args:
+            videos: RGB, `(frames, height, width, 3)`, one per conversation.
+            fps: Their frames per second.
+            conversations: Turns up to the user's last.
+            max_new_tokens: Longest answer in tokens.
+        """
+
+    def choose(
+        self,
+        videos: Sequence[NDArray[np.uint8]],
+        fps: float,
+        conversations: Sequence[Messages],
+        openings: Sequence[str],
+        choices: Sequence[str],
+    ) -> NDArray[np.float64]:
+        """Probabilities that answers which begin so go on with each of the choices, `(conversations, choices)`.
+
+        They are those of the choices' first tokens among all tokens, so a row need not add up to 1.
+        """

@@ -68,7 +68,7 @@ def encode_conversations(
     Raises:
         UserError: If the template refuses a conversation.
     """
-    mark = _unused_character(conversations)
+    mark = unused_character(conversations)
     return _encode(tokenizer, _render(tokenizer, conversations, add_generation_prompt, mark), mark)
 
 
@@ -95,10 +95,11 @@ def encode_pairs(
         UserError: If the template refuses a pair, or writes an answer in training otherwise than it asks for one.
     """
     wholes = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
-    mark = _unused_character(wholes)
+    mark = unused_character(wholes)
     heads = _render(tokenizer, prompts, True, mark)
     texts = _render(tokenizer, wholes, False, mark)
-    said = [_guarded(completion[-1]["content"], _control(tokenizer), mark).strip() for completion in completions]
+    control = control_tokens(tokenizer, str(tokenizer.chat_template or ""))
+    said = [guarded(completion[-1]["content"], control, mark).strip() for completion in completions]
     end = tokenizer.eos_token or ""
     answers = [_answer(head, text, own, end) for head, text, own in zip(heads, texts, said, strict=True)]
     return list(zip(_encode(tokenizer, heads, mark), _encode(tokenizer, answers, mark), strict=True))
@@ -128,22 +129,22 @@ def _answer(head: str, text: str, said: str, end: str) -> str:
     return answer + end
 
 
-def _unused_character(conversations: Sequence[Messages]) -> str:
+def unused_character(conversations: Sequence[Messages]) -> str:
     """A character for private use that no turn has."""
     present = set().union(*(turn["content"] for turns in conversations for turn in turns))
     return next(chr(code) for code in range(0xF0000, 0x10FFFE) if chr(code) not in present)
 
 
-def _control(tokenizer: Any) -> re.Pattern[str] | None:
+def control_tokens(tokenizer: Any, template: str) -> re.Pattern[str] | None:
     """Finds the first letter of each control token: the special ones, and added ones that the template writes."""
-    template = str(tokenizer.chat_template or "")
     added = tokenizer.added_tokens_decoder.values()
     texts = {token.content for token in added if token.special or (token.content.strip() and token.content in template)}
     # A look-ahead, so that tokens which overlap are all found.
     return re.compile(f"(?={'|'.join(map(re.escape, sorted(texts)))})(?s:.)") if texts else None
 
 
-def _guarded(text: str, control: re.Pattern[str] | None, mark: str) -> str:
+def guarded(text: str, control: re.Pattern[str] | None, mark: str) -> str:
+    """A text with `mark` behind the first letter of each control token."""
     return control.sub(lambda found: found.group() + mark, text) if control else text
 
 
@@ -161,9 +162,9 @@ def _render(tokenizer: Any, conversations: Sequence[Messages], add_generation_pr
     """The texts of conversations, with `mark` inside whatever looks like a control token and is none."""
     if not conversations:
         return []
-    control, kind = _control(tokenizer), template_kind(tokenizer)
+    control, kind = control_tokens(tokenizer, str(tokenizer.chat_template or "")), template_kind(tokenizer)
     turns: list[Messages] = [
-        [{**turn, "content": _guarded(turn["content"], control, mark)} for turn in messages]
+        [{**turn, "content": guarded(turn["content"], control, mark)} for turn in messages]
         for messages in conversations
     ]
     if kind == "no system role":

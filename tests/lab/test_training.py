@@ -205,3 +205,15 @@ def test_shipped_model_is_small_and_plain() -> None:
     pipeline.set_progress_bar_config(disable=True)
     video = pipeline("a ball", height=64, width=64, num_frames=5, num_inference_steps=1, output_type="np").frames
     assert video.shape == (1, 5, 64, 64, 3)
+
+
+def test_a_step_without_numbers_changes_nothing() -> None:
+    module = TimedModule()
+    module.first, module.second = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    for gradient in (float("nan"), float("inf"), 1.0):
+        module.first.grad, module.second.grad = torch.ones(2), torch.tensor([1.0, gradient])
+        module.on_before_optimizer_step(optimizer)
+        optimizer.step()
+    assert module.skipped == 2
+    assert not any(parameter.any() for parameter in module.parameters())

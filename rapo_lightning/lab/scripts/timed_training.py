@@ -27,6 +27,7 @@ LOG_EVERY = 100
 WARMUP_SHARE = 0.02
 
 Batch = tuple[Tensor, Tensor]
+Drawn = Batch | dict[str, Tensor]
 
 
 class TimedModule(lightning.LightningModule):
@@ -36,15 +37,25 @@ class TimedModule(lightning.LightningModule):
         peak_rate: Learning rate after the warm-up.
         average: Decay of the exponential moving average of the weights.
         seed: Seed of the first start; one that goes on draws from another stream.
+        skipped: Steps of this start whose gradients were no numbers.
     """
 
     peak_rate = 1e-3
     average = 0.999
     seed = 0
+    skipped = 0
 
     def on_train_start(self) -> None:
         """Seeds this start."""
         torch.manual_seed(self.seed + self.trainer.global_step)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Empties gradients that are no numbers: one such step would spoil the weights, and their average, for good."""
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        if not all(torch.stack([gradient.isfinite().all() for gradient in gradients])):
+            self.skipped += 1
+            for gradient in gradients:
+                gradient.zero_()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; not fused, because Lightning does not clip gradients for a fused one under mixed precision."""
@@ -98,7 +109,7 @@ class CloseAverage(WeightAveraging):
 class Draws:
     """An epoch of fresh batches, each drawn on the training device when the loop asks for it."""
 
-    def __init__(self, draw: Callable[[], Batch]) -> None:
+    def __init__(self, draw: Callable[[], Drawn]) -> None:
         """Takes what draws a batch."""
         self.draw = draw
 
@@ -106,7 +117,7 @@ class Draws:
         """Batches of an epoch."""
         return LOG_EVERY
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Drawn]:
         """Draws an epoch."""
         return (self.draw() for _ in range(LOG_EVERY))
 

@@ -54,13 +54,22 @@ def reconstruct(
 
 
 def generate(
-    pipeline: WanPipeline, prompts: Sequence[str], seed: int, steps: int, guidance: float, batch: int
+    pipeline: WanPipeline,
+    prompts: Sequence[str],
+    seed: int,
+    steps: int,
+    guidance: float,
+    batch: int,
+    own_noise: bool = False,
 ) -> tuple[NDArray[np.uint8], float]:
-    """Videos of prompts, `(prompts, 17, 64, 64, 3)`, the same seed for each, and the seconds per video."""
+    """Videos of prompts, `(prompts, 17, 64, 64, 3)`, and the seconds per video.
+
+    The seed is the same for each, or, with `own_noise`, counts up.
+    """
     videos, start = [], time.monotonic()
     for begin in range(0, len(prompts), batch):
         texts = list(prompts[begin : begin + batch])
-        generators = [torch.Generator().manual_seed(seed) for _ in texts]
+        generators = [torch.Generator().manual_seed(seed + own_noise * (begin + i)) for i in range(len(texts))]
         made = pipeline(
             prompt=texts,
             generator=generators,

@@ -1,0 +1,218 @@
+"""A vision-language model of transformers that answers questions on videos in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..checkpoints import loading, locate
+from ..errors import RunError, UserError
+from ..prompting.chat import Messages
+from .chat_template import control_tokens, guarded, unused_character
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_FEWEST_FRAMES = 4
+"""Videos with fewer frames go on with their last one: processors of the Qwen family sample no fewer."""
+Frames = NDArray[np.uint8]
+
+
+class TransformersVisionLanguageModel:
+    """Answers conversations whose first user turn has a video, greedily and in batches."""
+
+    def __init__(
+        self,
+        checkpoint: str,
+        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+        batch_size: int = 8,
+        sample_fps: float | None = None,
+    ) -> None:
+        """Remembers the arguments; weights are loaded on first use.
+
+        Args:
+            checkpoint: Name in the checkpoint manifest, folder, or hub id.
+            dtype: Type of the weights; `auto` is bfloat16 on a GPU and float32 elsewhere.
+            batch_size: Videos per call.
+            sample_fps: Frames per second that the model sees; None leaves it to the checkpoint's processor.
+        """
+        self.name, self.dtype, self.batch_size, self.sample_fps = checkpoint, dtype, batch_size, sample_fps
+        self.model: Any = None
+        self.processor: Any = None
+        self._time_factor = 1.0
+
+    def load(self) -> None:
+        """Loads processor and model, once."""
+        if self.model is not None:
+            return
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        path = locate(self.name)
+        weights = _DTYPES.get(self.dtype, torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+        with loading("vision-language model", path):
+            self.processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
+            model = AutoModelForImageTextToText.from_pretrained(path, dtype=weights, trust_remote_code=False)
+        self.processor.tokenizer.padding_side = "left"
+        generation = model.generation_config
+        generation.do_sample, generation.temperature, generation.top_p, generation.top_k = False, None, None, None
+        generation.repetition_penalty = None
+        self._time_factor = _whole_seconds(model)
+        self.model = model.eval()
+
+    def to(self, device: torch.device) -> None:
+        """Loads if needed and moves to `device`."""
+        self.load()
+        self.model.to(device)
+
+    def answer(
+        self, videos: Sequence[Frames], fps: float, conversations: Sequence[Messages], max_new_tokens: int
+    ) -> list[str]:
+        """One answer per conversation; see `base.VisionLanguageModel`."""
+        self.load()
+        answers: list[str] = []
+        tokenizer = self.processor.tokenizer
+        for inputs in self._batches(videos, fps, conversations, [""] * len(videos)):
+            pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+            with torch.inference_mode():
+                made = self.model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=pad)
+            said = tokenizer.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            answers += [text.strip() for text in said]
+        return answers
+
+    def choose(
+        self,
+        videos: Sequence[Frames],
+        fps: float,
+        conversations: Sequence[Messages],
+        openings: Sequence[str],
+        choices: Sequence[str],
+    ) -> NDArray[np.float64]:
+        """Probabilities of how answers go on; see `base.VisionLanguageModel`."""
+        self.load()
+        found = []
+        begun, tokens = zip(*(self._first_tokens(opening, choices) for opening in openings), strict=True)
+        for number, inputs in enumerate(self._batches(videos, fps, conversations, begun)):
+            with torch.inference_mode():
+                logits = self.model(**inputs, logits_to_keep=1).logits[:, -1].float()
+            chosen = torch.tensor(tokens[number * self.batch_size :][: len(logits)], device=logits.device)
+            found.append(logits.softmax(-1).gather(1, chosen).double().cpu().numpy())
+        return np.concatenate(found)
+
+    def _first_tokens(self, opening: str, choices: Sequence[str]) -> tuple[str, list[int]]:
+        """The opening up to where the choices part, and the token by which each goes on: some tokenizers join a space."""
+        tokenizer = self.processor.tokenizer
+        word = opening.split(" ")[-2] + " " if opening.endswith(" ") and opening.strip() else ""
+        ids = [tokenizer(word + choice, add_special_tokens=False)["input_ids"] for choice in choices]
+        shared = next(
+            (place for place, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1), len(ids[0])
+        )
+        firsts = [number[shared] if shared < len(number) else -1 for number in ids]
+        if len(set(firsts)) < len(choices) or -1 in firsts:
+            raise UserError(
+                f"The choices must differ in their first token. Got {list(choices)} for the tokenizer of {self.name}."
+            )
+        return opening[: len(opening) - len(word)] + tokenizer.decode(ids[0][:shared]), firsts
+
+    def _batches(
+        self, videos: Sequence[Frames], fps: float, conversations: Sequence[Messages], openings: Sequence[str]
+    ) -> Iterator[dict[str, Tensor]]:
+        for begin in range(0, len(videos), self.batch_size):
+            part = slice(begin, begin + self.batch_size)
+            yield self._encode([_checked(video) for video in videos[part]], fps, conversations[part], openings[part])
+
+    def _encode(
+        self, videos: list[Frames], fps: float, conversations: Sequence[Messages], openings: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Inputs of the model; what turns and openings say is never read as control tokens."""
+        tokenizer = self.processor.tokenizer
+        mark = unused_character([*conversations, [{"role": "assistant", "content": text} for text in openings]])
+        control = control_tokens(tokenizer, str(self.processor.chat_template or ""))
+        texts = []
+        for turns, opening in zip(conversations, openings, strict=True):
+            messages: list[dict[str, Any]] = [
+                {"role": turn["role"], "content": [{"type": "text", "text": guarded(turn["content"], control, mark)}]}
+                for turn in turns
+            ]
+            first = next(message for message in messages if message["role"] == "user")
+            first["content"].insert(0, {"type": "video"})
+            head = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            texts.append(head + guarded(opening, control, mark))
+        sampling = {} if self.sample_fps is None else {"fps": self.sample_fps, "do_sample_frames": True}
+        inputs = self.processor(
+            text=texts,
+            videos=videos,
+            # Without the rate the processor takes 24 frames for a second, and every motion for another.
+            video_metadata=[_metadata(video, fps) for video in videos],
+            padding=True,
+            return_tensors="pt",
+            **sampling,
+        )
+        values = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        if any(mark in text for text in texts):
+            values |= self._without_marks(values, mark)
+        if "second_per_grid_ts" in inputs:
+            values["second_per_grid_ts"] = torch.as_tensor(inputs["second_per_grid_ts"]) * self._time_factor
+        return {name: value.to(self.model.device) for name, value in values.items()}
+
+    def _without_marks(self, values: dict[str, Tensor], mark: str) -> dict[str, Tensor]:
+        """The rows without the mark's tokens, padded on the left to the length they had."""
+        tokenizer = self.processor.tokenizer
+        own = tokenizer(mark, add_special_tokens=False)["input_ids"]
+        names = [name for name in ("input_ids", "attention_mask", "mm_token_type_ids") if name in values]
+        rows: dict[str, Tensor] = {name: values[name].clone() for name in names}
+        for index, ids in enumerate(values["input_ids"].tolist()):
+            starts = [place for place in range(len(ids) - len(own) + 1) if ids[place : place + len(own)] == own]
+            gone = {place + step for place in starts for step in range(len(own))}
+            kept = [place for place in range(len(ids)) if place not in gone]
+            for name in names:
+                fill = (tokenizer.pad_token_id or 0) if name == "input_ids" else 0
+                row = values[name][index, kept]
+                rows[name][index] = torch.cat([row.new_full((len(gone),), fill), row])
+        left = tokenizer.batch_decode(rows["input_ids"])
+        if any(mark in text for text in left):
+            raise RunError(
+                f"A request with the text of a control token cannot be encoded for {self.name}. Got a tokenizer that joins "
+                "it with what is around it; take the control token out of the request."
+            )
+        return rows
+
+
+def _whole_seconds(model: Any) -> float:
+    """Lets the model count time in its own steps, and returns how many of them a second has.
+
+    transformers up to 5.17 cuts the seconds between two frame pairs to whole ones before it multiplies them by the steps of
+    a second, which puts all frames of a video with more than two pairs a second at one time. Multiplied here, only the
+    product is cut, as in later releases.
+    """
+    vision: Any = getattr(model.config, "vision_config", None)
+    steps = getattr(vision, "tokens_per_second", None)
+    if not steps:
+        return 1.0
+    vision.tokens_per_second = 1
+    return float(steps)
+
+
+def _checked(video: Frames) -> Frames:
+    """The frames, four at least.
+
+    Raises:
+        UserError: If they are no video in 8 bit.
+    """
+    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not len(video):
+        raise UserError(
+            "A video must be RGB in 8 bit, (frames, height, width, 3), with one frame at least. "
+            f"Got {video.dtype} of shape {video.shape}."
+        )
+    lacking = max(_FEWEST_FRAMES - len(video), 0)
+    return np.concatenate([video, np.repeat(video[-1:], lacking, axis=0)]) if lacking else video
+
+
+def _metadata(video: Frames, fps: float) -> dict[str, Any]:
+    count, height, width = video.shape[:3]
+    return {
+        "fps": fps, "total_num_frames": count, "frames_indices": list(range(count)), "height": height, "width": width,
+        "duration": count / fps,
+    }  # fmt: skip

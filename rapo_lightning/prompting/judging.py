@@ -1,0 +1,28 @@
+"""What a vision-language judge is asked, in two turns, and how its second answer is read.
+
+The judge says what a video shows before it sees the request: shown the request first, a small judge repeats it.
+"""
+
+from __future__ import annotations
+
+import re
+
+LOOK = "Say what the video shows."
+"""The first turn, after the video."""
+COMPARE = "Request: {request}\nSay what the request asks for, what of it is missing or wrong in the video, and a score from 1 to 5."
+"""The second turn."""
+SCORES = (1, 2, 3, 4, 5)
+SCORE_MARK = "Score: "
+"""Stands before the score in a judge's second answer."""
+_SCORE = re.compile(r"\bscore\b", re.IGNORECASE)
+
+
+def second_turn(request: str) -> str:
+    """The second turn's text for a user's request, which is put on one line."""
+    return COMPARE.format(request=" ".join(request.split()))
+
+
+def before_score(answer: str) -> str:
+    """What a judge says before it begins to give a score; all of it where it gives none."""
+    found = _SCORE.search(answer)
+    return (answer[: found.start()] if found else answer).strip()
