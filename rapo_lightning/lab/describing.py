@@ -83,8 +83,12 @@ def comparison(wanted: Mapping[str, str], right: Mapping[str, bool], faults: Seq
         right: For each of them whether it is shown.
         faults: Keys of `steadiness.FAULTS`.
     """
-    wrong = ", ".join(problems(right, faults)) or NOTHING
-    return f"It asks for {phrase(wanted)}. {MISSING}{wrong}. {SCORE_MARK}"
+    return f"It asks for {phrase(wanted)}. {missing(right, faults)} {SCORE_MARK}"
+
+
+def missing(right: Mapping[str, bool], faults: Sequence[str]) -> str:
+    """The sentence that names what is missing or wrong, and the faults."""
+    return f"{MISSING}{', '.join(problems(right, faults)) or NOTHING}."
 
 
 def read_problems(answer: str) -> list[str]:

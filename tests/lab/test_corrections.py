@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from rapo_lightning.lab.corrections import MOST, correction_pair, draw_attempts
+from rapo_lightning.lab.reading import read_caption
+from rapo_lightning.lab.scene import Body, Scene
+from rapo_lightning.lab.scripts import corrections
+from rapo_lightning.prompting.revision import SEEN, TRIED, Attempt, kept_attempts, revision_turn
+
+PAIRS = [correction_pair(seed) for seed in range(300)]
+
+
+def test_the_worst_attempts_are_dropped_first_and_the_best_is_read_last() -> None:
+    attempts = [Attempt("a", "", 0.2), Attempt("b", "", 0.9), Attempt("c", "", 0.2), Attempt("d", "", 0.5)]
+    assert [item.prompt for item in kept_attempts(attempts, 3)] == ["c", "d", "b"]
+    assert kept_attempts(attempts, 0) == []
+    assert [item.prompt for item in kept_attempts(attempts, 9)] == ["a", "c", "d", "b"]
+
+
+def test_a_turn_without_attempts_is_the_request_and_lines_stay_apart() -> None:
+    assert revision_turn(" a ball\nfalls ", []) == "a ball falls"
+    assert revision_turn("a ball", [Attempt("x\ny", "seen\nit")]) == f"a ball\n{TRIED}x y\n{SEEN}seen it"
+
+
+def test_pairs_end_in_training_captions_and_attempts_differ_from_them() -> None:
+    told = 0
+    for turn, answer in PAIRS:
+        tried = [line.removeprefix(TRIED) for line in turn.split("\n") if line.startswith(TRIED)]
+        assert len(tried) <= MOST
+        scene = read_caption(answer)
+        if scene is None:  # the request has a word that no caption has, and the answer keeps it
+            continue
+        assert scene.split == "train"
+        told += sum(read_caption(text) != scene for text in tried)
+    assert told > 200
+
+
+def test_what_is_unclear_is_not_tried_twice_until_it_is_found() -> None:
+    scene = Scene((Body("ball", "red", "small"),), "snow", "rise")
+    named = {"shape": "ball", "colour": "red"}
+    for seed in range(60):
+        attempts = draw_attempts(scene, named, ["colour"], np.random.default_rng(seed))
+        colours = [read_caption(item.prompt).bodies[0].colour for item in attempts]  # type: ignore[union-attr]
+        wrong = [colour for colour in colours if colour != "red"]
+        assert len(set(wrong)) == len(wrong)
+
+
+def test_the_script_writes_pairs_for_finetune(tmp_path: Path) -> None:
+    corrections.main(["--out", str(tmp_path / "pairs.csv"), "--count", "8"])
+    rows = list(csv.DictReader((tmp_path / "pairs.csv").open(newline="")))
+    assert [(row["prompt"], row["completion"]) for row in rows] == PAIRS[:8]
