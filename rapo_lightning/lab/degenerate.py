@@ -60,6 +60,11 @@ def black_every_second(original: Original) -> Frames:
     return _every_second(frames := original.draw(), np.zeros_like(frames))
 
 
+def dark_every_second(original: Original) -> Frames:
+    """Every second frame is a fifth darker."""
+    return _every_second(frames := original.draw(), frames * np.float32(0.8))
+
+
 def noise_tail(original: Original) -> Frames:
     """The last 9 frames are noise."""
     frames = original.draw()
@@ -113,6 +118,18 @@ def stuttering(original: Original) -> Frames:
     return frames[np.arange(len(frames)) // 2]
 
 
+def stopping(original: Original) -> Frames:
+    """From the middle frame on nothing moves any more."""
+    frames = original.draw()
+    return frames[np.minimum(np.arange(len(frames)), len(frames) // 2)]
+
+
+def starting_late(original: Original) -> Frames:
+    """Up to the middle frame nothing moves."""
+    frames = original.draw()
+    return frames[np.maximum(np.arange(len(frames)), len(frames) // 2)]
+
+
 def vanishing(original: Original) -> Frames:
     """The bodies are gone for five frames."""
     frames = original.draw()
@@ -143,12 +160,14 @@ DEGENERATE: dict[str, Callable[[Original], Frames]] = {
     make.__name__: make
     for make in (
         black_every_second, noise_tail, shape_flicker, same_colour_clone, frozen, colour_flicker, size_flicker, shuffled,
-        stuttering, vanishing, teleporting, inverted, partly_inverted,
+        stuttering, stopping, starting_late, dark_every_second, vanishing, teleporting, inverted, partly_inverted,
     )
 }  # fmt: skip
 """Ways to break a video, by name."""
-NEEDS_MOTION = frozenset({"frozen", "shuffled", "stuttering"})
+NEEDS_MOTION = frozenset({"frozen", "shuffled", "stuttering", "stopping", "starting_late"})
 """Those that leave a video in which nothing moves as it was."""
+_LEFT = 4.0
+"""Way in px that a body must have before it in the middle frame for a stop to be one; one that slides to a halt has not."""
 
 
 def degenerate(name: str, scene: Scene, rng: np.random.Generator) -> Frames | None:
@@ -161,4 +180,7 @@ def degenerate(name: str, scene: Scene, rng: np.random.Generator) -> Frames | No
     """
     if name in NEEDS_MOTION and scene.motion in ("rest", "beside"):
         return None
-    return DEGENERATE[name](Original(scene, trajectory(scene, rng, NUM_FRAMES), rng))
+    track = trajectory(scene, rng, NUM_FRAMES)
+    if name in ("stopping", "starting_late") and np.ptp(track[:, NUM_FRAMES // 2 :], axis=1).max() < _LEFT:
+        return None
+    return DEGENERATE[name](Original(scene, track, rng))

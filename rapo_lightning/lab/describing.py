@@ -13,9 +13,9 @@ NAMES = {
 }  # fmt: skip
 """The judge's names of the attributes of `requests.asked`, in the order in which it goes through them."""
 FAULT_NAMES = {
-    "scene": "unclear frames", "gone": "disappearing body", "shape": "changing shape", "colour": "changing colour",
-    "size": "changing size", "jumps": "jumping body", "stutters": "stuttering motion", "extra": "extra body",
-    "still": "nothing moves",
+    "scene": "unclear frames", "light": "flickering light", "gone": "disappearing body", "shape": "changing shape",
+    "colour": "changing colour", "size": "changing size", "jumps": "jumping body", "stutters": "stuttering motion",
+    "stops": "stopping motion", "extra": "extra body", "still": "nothing moves",
 }  # fmt: skip
 """The judge's names of the faults of `steadiness.FAULTS`, in its order."""
 NOTHING = "nothing"

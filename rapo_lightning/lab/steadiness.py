@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .laws import recognize_law
 from .tracking import Observation, Track
 from .world import SHAPES, SIZES
 
@@ -17,18 +18,22 @@ The lab's own choice, as all limits of this file; docs/lab.md has how far true a
 """
 FAULTS = {
     "scene": "Some frames show no clear scene.",
+    "light": "The light flickers.",
     "gone": "The body disappears in some frames.",
     "shape": "The body changes its shape from frame to frame.",
     "colour": "The body changes its colour from frame to frame.",
     "size": "The body changes its size from frame to frame.",
     "jumps": "The body jumps from place to place.",
     "stutters": "The motion stutters.",
+    "stops": "The motion stops for a while.",
     "extra": "There is a body that was not asked for.",
     "still": "The body does not move.",
 }
 """The faults of a video with their sentences; `extra` and `still` are the only ones that depend on the prompt."""
 _STRAY = 0.03
 """Share of a frame that may be neither background nor body; the pendulum's thread is half of a hundredth."""
+_FLICKER = 2.0
+"""Lightness (L*) by which a frame may differ from the usual one; a frame at 80 % is 3 darker at night, 17 in snow."""
 _UNLIKE = 0.2
 """Difference from the nearest shape, as a share of the area, beyond which a body has none of them (a square has 0.19 from
 the disc of its area)."""
@@ -42,6 +47,12 @@ _TURNS = 5
 """How often a body may turn back between two long steps (rendered: 4, on a spring)."""
 _MOVES = 0.8
 """Way in px from frame to frame that is surely motion."""
+_STILL, _PAUSE = 0.35, 3
+"""Way in px from frame to frame that is none, and so many of them in a row are a pause (rendered: 1, at a turn)."""
+_GOES = 3.0
+"""Way in px that a body must cover in all for a pause to be one (rendered: 0 at rest, else over 10)."""
+_BRAKED, _LANDED = 1.8, 1.5
+"""Longest last way in px of a body that brakes (rendered: 1.2), and how far from the ground it was thrown from it may land."""
 
 
 def enough(right: NDArray[np.bool_] | Sequence[bool]) -> bool:
@@ -133,6 +144,40 @@ def _stutters(track: Track) -> bool:
     return int((onward & (ways[1:-1] < 0.35 * slower)).sum()) >= 2
 
 
+def _travel(track: Track) -> float:
+    """The longer side of the box in px in which a body's centre stays."""
+    return float(np.ptp(track.centres[track.seen], axis=0).max())
+
+
+def _pauses(tracks: Sequence[Track]) -> list[tuple[int, int]]:
+    """The pauses, as first and last frame: where no body that is seen moves, for `_PAUSE` steps or more."""
+    ways = np.stack([_steps(track)[1] for track in tracks])
+    if not (ways > 2 * _STILL).any() or max(map(_travel, tracks)) < _GOES:
+        return []
+    still = np.concatenate([[False], (np.nan_to_num(ways, nan=np.inf) < _STILL).all(0), [False]])
+    edges = np.flatnonzero(np.diff(still.astype(int)))
+    return [(begin, end) for begin, end in edges.reshape(-1, 2) if end - begin >= _PAUSE]
+
+
+def _comes_to_rest(track: Track, begin: int) -> bool:
+    """Whether a body that rests from a frame to the end has slid to a halt, or has landed where it was thrown from."""
+    law, _ = recognize_law(track.centres)
+    if law == "slide":
+        ways = _steps(track)[1][:begin]
+        return float(ways[-1]) < min(_BRAKED, np.nanmax(ways) / 2)
+    heights = track.centres[track.seen, 1]
+    return law == "throw" and bool(abs(heights[-1] - heights.max()) < _LANDED)
+
+
+def _stops(tracks: Sequence[Track]) -> bool:
+    """Nothing moves for a while, and no law says that it should come to rest."""
+    pauses = _pauses(tracks) if tracks else []
+    if len(pauses) == 1 and len(tracks) == 1:
+        begin, end = pauses[0]
+        return not (begin and end == len(tracks[0].seen) - 1 and _comes_to_rest(tracks[0], begin))
+    return bool(pauses)
+
+
 def find_faults(seen: Observation) -> tuple[str, ...]:
     """Keys of `FAULTS` for what is wrong with a video, whatever was asked for.
 
@@ -145,12 +190,14 @@ def find_faults(seen: Observation) -> tuple[str, ...]:
     ]
     checks = {
         "scene": not enough(clear),
+        "light": not enough(np.abs(seen.light - np.median(seen.light)) < _FLICKER),
         "gone": not tracks or not all(_is_there(track) for track in tracks),
         "shape": any(_shape_changes(track) for track in tracks),
         "colour": any(not colour_of(track) for track in tracks),
         "size": any(_size_changes(track) for track in tracks),
         "jumps": any(_jumps(track) for track in tracks),
         "stutters": any(_stutters(track) for track in tracks),
+        "stops": _stops(tracks),
         "extra": not enough(seen.strangers == 0),
     }
     return tuple(name for name, wrong in checks.items() if wrong)

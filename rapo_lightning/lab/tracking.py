@@ -81,12 +81,14 @@ class Observation:
         tracks: Up to two bodies, the largest first.
         strangers: In each frame the number of blobs that belong to neither.
         stray: In each frame the share of pixels that are neither background nor near a blob.
+        light: Median lightness of each frame, L* of CIE Lab in 0..100.
     """
 
     backgrounds: list[str]
     tracks: list[Track]
     strangers: NDArray[np.int64]
     stray: NDArray[np.float64]
+    light: NDArray[np.float64]
 
 
 def _lab(image: Array) -> Array:
@@ -210,7 +212,7 @@ def _track(body: list[Blob | None], others: list[Blob | None], frames: Array, ba
 
 
 def _count(blobs: list[list[Blob]]) -> int:
-    """How many bodies a video has: as many as most of the frames that have any, two at most."""
+    """As many bodies as most of the frames that have any, two at most."""
     counts = [min(len(found), 2) for found in blobs if found]
     return 0 if 2 * len(counts) < len(blobs) else 1 + (2 * counts.count(2) > len(counts))
 
@@ -229,10 +231,10 @@ def observe(frames: Array) -> Observation:
             f"The oracle reads frames of shape (frames, {FRAME_SIZE}, {FRAME_SIZE}, 3). Got {frames.shape}."
         )
     frames_lab = _lab(frames)
-    backgrounds = find_backgrounds(frames_lab)
+    backgrounds, light = find_backgrounds(frames_lab), np.median(frames_lab[..., 0], axis=(1, 2)).astype(float)
     known = [name for name in backgrounds if name]
     if not known:
-        return Observation(backgrounds, [], np.zeros(len(frames), np.int64), np.ones(len(frames)))
+        return Observation(backgrounds, [], np.zeros(len(frames), np.int64), np.ones(len(frames)), light)
     background = max(known, key=known.count)
     shown = [name == background for name in backgrounds]
     to_background = _distances(frames_lab, background)
@@ -246,4 +248,4 @@ def observe(frames: Array) -> Observation:
     tracks = [_track(body, other, frames, background) for body, other in zip(bodies, others, strict=False)]
     strangers = np.array([max(0, len(found) - count) for found in blobs])
     stray = np.array([_stray(*pair) for pair in zip(to_background, blobs, strict=True)])
-    return Observation(backgrounds, tracks, strangers, stray)
+    return Observation(backgrounds, tracks, strangers, stray, light)

@@ -53,7 +53,7 @@ def test_an_odd_frame_does_not_fail_a_clip_but_three_do() -> None:
     assert judge(request, clip).score == 1.0
     clip[9:11] = 0
     verdict = judge(request, clip)
-    assert set(verdict.faults) == {"scene", "gone"}
+    assert set(verdict.faults) == {"scene", "light", "gone"}
     assert verdict.score == pytest.approx(0.75 * FAULT_FACTOR)
 
 
