@@ -38,7 +38,7 @@ def test_pictures_are_drawn(tmp_path, monkeypatch, capsys) -> None:
     # The rendered clips are those of the page; one step makes other videos than twenty.
     assert different[:, pictures.LABEL : middle - 16].mean() < 0.001
     assert different[:, middle + 16 :].mean() > 0.01
-    assert "14 rows" in capsys.readouterr().out
+    assert "17 rows" in capsys.readouterr().out
 
 
 def test_shipped_pictures_are_small() -> None:

@@ -84,13 +84,14 @@ class Clock(Timer):
                 group["lr"] = optimizer.defaults["lr"] * factor
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Adds the columns `step` and `seconds` to the log and prints a line."""
+        """Adds the columns `step`, `seconds` and `skipped` to the log and prints a line."""
         super().on_train_epoch_end(trainer, pl_module)
         seconds = self.time_elapsed()
-        pl_module.log_dict({"step": float(trainer.global_step), "seconds": seconds})
+        skipped = float(getattr(pl_module, "skipped", 0))
+        pl_module.log_dict({"step": float(trainer.global_step), "seconds": seconds, "skipped": skipped})
         means = {name: trainer.callback_metrics[name] for name in ("loss", "psnr") if name in trainer.callback_metrics}
         shown = "  ".join(f"{name} {float(value):.5f}" for name, value in means.items())
-        say(f"step {trainer.global_step:6d}  {seconds:6.1f} s  {shown}")
+        say(f"step {trainer.global_step:6d}  {seconds:6.1f} s  {shown}" + f"  skipped {skipped:.0f}" * (skipped > 0))
 
 
 class CloseAverage(WeightAveraging):
