@@ -14,8 +14,8 @@ from datasets import Dataset, Features
 
 from ..errors import RunError
 
-SCHEMA_VERSION = 2
-"""Version of the rows; 1 had no records beside its rows. Both are read."""
+SCHEMA_VERSION = 3
+"""Version of the rows; 1 had no records beside its rows, and trajectories before 3 had no `calls`. All are read."""
 Row = dict[str, Any]
 
 

@@ -35,6 +35,16 @@ _COLUMNS: dict[str, Any] = {
     "seconds_generate": Value("float32"),
     "seconds_judge": Value("float32"),
     "seconds_rewrite": Value("float32"),
+    "calls": List(
+        {
+            "by": Value("string"),
+            "prompt_tokens": Value("int32"),
+            "completion_tokens": Value("int32"),
+            "seconds": Value("float32"),
+            "failed": Value("bool"),
+            "remark": Value("string"),
+        }
+    ),
 }
 
 
@@ -74,19 +84,24 @@ class TrajectoryStore(PartStore):
 
 
 def _verifiers_of(folder: Path) -> list[str]:
-    """Names of the verifiers that have a column in any part; parts that cannot be read are `read_parts`' to name."""
-    found: dict[str, None] = {}
+    """Names of the verifiers that have a column in any part."""
+    columns = (name for names in _columns_of(folder) for name in names)
+    return list(dict.fromkeys(name.removeprefix("score_") for name in columns if name.startswith("score_")))
+
+
+def _columns_of(folder: Path) -> list[list[str]]:
+    """Columns of each part; parts that cannot be read are `read_parts`' to name."""
+    found: list[list[str]] = []
     for path in sorted(folder.glob("*.parquet")):
         try:
-            columns = pyarrow.parquet.read_schema(path).names
+            found.append(pyarrow.parquet.read_schema(path).names)
         except (pyarrow.ArrowException, OSError):
             continue
-        found |= dict.fromkeys(name.removeprefix("score_") for name in columns if name.startswith("score_"))
-    return list(found)
+    return found
 
 
 def common_columns(folders: Sequence[Path], verifiers: Sequence[str]) -> list[str]:
-    """Brings stores that are read as one dataset to the same score columns.
+    """Brings stores that are read as one dataset to the same columns.
 
     Args:
         folders: Their folders.
@@ -95,10 +110,10 @@ def common_columns(folders: Sequence[Path], verifiers: Sequence[str]) -> list[st
     Returns:
         The names of all verifiers that have one now.
     """
-    there = {folder: set(_verifiers_of(folder)) for folder in folders}
-    names = sorted({*verifiers, *(name for found in there.values() for name in found)})
-    for folder, found in there.items():
-        if found and found != set(names):
+    names = sorted({*verifiers, *(name for folder in folders for name in _verifiers_of(folder))})
+    wanted = set(trajectory_features(names))
+    for folder in folders:
+        if any(set(columns) != wanted for columns in _columns_of(folder)):
             TrajectoryStore(folder, names).clean()
     return names
 

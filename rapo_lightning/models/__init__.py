@@ -4,6 +4,8 @@ from .base import Embedder, LanguageModel, Model, VideoModel, VisionLanguageMode
 from .diffusers_video import DiffusersVideoModel
 from .pool import Lent, ModelPool
 from .sentence_embedder import SentenceEmbedder
+from .server import ServerLanguageModel
+from .server_vision import ServerVisionLanguageModel
 from .transformers_language import AdaptedLanguageModel, TransformersLanguageModel
 from .transformers_vision import TransformersVisionLanguageModel
 
@@ -16,6 +18,8 @@ __all__ = [
     "Model",
     "ModelPool",
     "SentenceEmbedder",
+    "ServerLanguageModel",
+    "ServerVisionLanguageModel",
     "TransformersLanguageModel",
     "TransformersVisionLanguageModel",
     "VideoModel",

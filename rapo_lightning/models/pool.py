@@ -91,6 +91,10 @@ class ModelPool:
     def use(self, model: M) -> M:
         """Returns `model`, loaded and on the device."""
         owner: Model = model.base if isinstance(model, AdaptedLanguageModel) else model
+        if getattr(owner, "remote", False):
+            # Nothing has to make room for a model behind a server.
+            owner.load()
+            return model
         if any(owner is other for other in self._present):
             return model
         if self.policy == "swap":

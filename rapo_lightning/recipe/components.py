@@ -22,7 +22,11 @@ ALLOWED_PACKAGES: list[str] = []
 _OWN = "rapo_lightning"
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "rapo_lightning.models.base.VideoModel": ("rapo_lightning.models.DiffusersVideoModel",),
-    "rapo_lightning.models.base.LanguageModel": ("rapo_lightning.models.TransformersLanguageModel",),
+    "rapo_lightning.models.base.LanguageModel": (
+        "rapo_lightning.models.TransformersLanguageModel",
+        "rapo_lightning.models.ServerLanguageModel",
+    ),
+    "rapo_lightning.models.base.VisionLanguageModel": ("rapo_lightning.models.ServerVisionLanguageModel",),
     "rapo_lightning.models.base.Embedder": ("rapo_lightning.models.SentenceEmbedder",),
     "rapo_lightning.verifiers.base.Verifier": (
         "rapo_lightning.verifiers.TemporalCoherence",

@@ -14,6 +14,7 @@ from ..data.resources import shipped_recipes
 from ..errors import UserError
 from .components import allow_packages
 from .schema import Recipe
+from .secrets import refuse_secrets
 
 
 def recipe_path(name: str) -> Path:
@@ -70,7 +71,7 @@ def recipe_arguments(name: str, rest: list[str]) -> list[str]:
         rest: The other arguments of the command.
 
     Raises:
-        UserError: If the recipe is no YAML mapping, or an option names a place that is not in it.
+        UserError: If the recipe is no YAML mapping or holds a secret, or an option names a place that is not in it.
     """
     loaded = _read(recipe_path(name))
     kept: list[str] = []
@@ -81,6 +82,8 @@ def recipe_arguments(name: str, rest: list[str]) -> list[str]:
             place(loaded, key, _value(value if equals else next(words, ""), key), word)
         else:
             kept.append(word)
+    # Before anything can print or refuse it in words that repeat it.
+    refuse_secrets(loaded)
     return ["--config", yaml.safe_dump(loaded, sort_keys=False), *kept]
 
 

@@ -15,8 +15,8 @@ from ..data.resources import find, fingerprint
 from .schema import Recipe
 from .stages import Component
 
-LAYOUT_ARGUMENTS = ("batch_size", "device", "workers")
-"""Constructor arguments that say how fast something is computed, not what."""
+LAYOUT_ARGUMENTS = ("batch_size", "device", "workers", "url", "key_variable", "concurrency", "timeout", "retries")
+"""Constructor arguments that say how fast something is computed or where, not what."""
 _FILES = ("adapter", "examples", "exclusive", "rewriter", "discriminator", "graph")
 """Settings that name a file or folder whose contents count, not its name."""
 

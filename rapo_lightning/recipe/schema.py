@@ -7,10 +7,11 @@ work's, or ours.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from .evaluation import Evaluation
+from .secrets import refuse_secrets
 from .stages import Component, Stage1, Stage2, Stage3
 
 
@@ -55,7 +56,8 @@ class Recipe:
     """Evaluation."""
 
     def __post_init__(self) -> None:
-        """Checks the name: it becomes a folder."""
+        """Checks the name, which becomes a folder, and that the recipe holds no secret."""
+        refuse_secrets(asdict(self))
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ValueError(
                 "`name` must be a plain folder name of letters, digits, '.', '_' and '-', which does not begin with a dot. "

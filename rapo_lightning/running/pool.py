@@ -18,14 +18,14 @@ ROLES: tuple[Role, ...] = ("video_model", "language_model", "embedder")
 
 
 def open_pool(recipe: Recipe, roles: Sequence[Role] = ROLES) -> ModelPool:
-    """Builds the models of a recipe; nothing is loaded.
+    """Builds the models of a recipe; nothing is loaded, but servers are asked whether they are there.
 
     Args:
         recipe: The recipe.
         roles: The fields to build; a command that makes no videos leaves the video model out.
 
     Raises:
-        UserError: If a model is missing, unknown or takes other arguments.
+        UserError: If a model is missing, unknown or takes other arguments, or its server does not answer.
     """
     if recipe.vision_language_model.get("class_path"):
         raise UserError(
@@ -33,6 +33,9 @@ def open_pool(recipe: Recipe, roles: Sequence[Role] = ROLES) -> ModelPool:
             f"{recipe.vision_language_model['class_path']!r}; leave it out."
         )
     built: dict[str, Any] = {role.removesuffix("_model"): build(getattr(recipe, role), role) for role in roles}
+    for model in built.values():
+        if getattr(model, "remote", False):
+            model.load()
     return ModelPool(**built, policy=recipe.residency)
 
 

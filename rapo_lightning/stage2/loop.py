@@ -11,6 +11,7 @@ from ..data.records import Records
 from ..data.store import Row
 from ..data.videos import VideoStore
 from ..models import ModelPool
+from ..models.usage import calls_by_item, metered
 from ..prompting.examples import ExamplePool, read_examples
 from ..recipe import Recipe
 from ..recipe.identity import component_identity, digest, rewrite_settings, row_hash
@@ -107,22 +108,27 @@ class Loop:
         if missing:
             begin = time.monotonic()
             due = [told[index] for index in missing]
-            for history, remark in zip(due, check_physics([h[-1] for h in due], stage2, self.models), strict=True):
+            with metered() as checks:
+                remarks = check_physics([h[-1] for h in due], stage2, self.models)
+            for history, remark in zip(due, remarks, strict=True):
                 history[-1]["physics"] = remark
-            proposals = rewrite(due, stage2, self.models, self.examples)
+            with metered() as rewrites:
+                proposals = rewrite(due, stage2, self.models, self.examples)
+            spent = [calls_by_item(calls, by, len(due)) for calls, by in ((checks, "physics"), (rewrites, "rewrite"))]
             seconds = round((time.monotonic() - begin) / len(due), 4)
             self.records.append(
                 "rewrites",
                 [
                     {"key": keys[index], "prompt_id": h[-1]["prompt_id"], "round": h[-1]["round"],
-                     "physics": h[-1]["physics"], "next_prompt": text, "seconds": seconds}
-                    for index, h, text in zip(missing, due, proposals, strict=True)
+                     "physics": h[-1]["physics"], "next_prompt": text, "seconds": seconds, "calls": [*checked, *written]}
+                    for index, h, text, checked, written in zip(missing, due, proposals, *spent, strict=True)
                 ],
             )  # fmt: skip
         for key, rounds in zip(keys, histories, strict=True):
             record = self.records.get("rewrites", key) or {}
             rounds[-1]["physics"], rounds[-1]["next_prompt"] = record["physics"], record["next_prompt"]
             rounds[-1]["seconds_rewrite"] = record["seconds"]
+            rounds[-1]["calls"] = [*rounds[-1]["calls"], *record.get("calls", [])]
 
 
 def loop_hash(recipe: Recipe, strategy: Strategy = SSPO) -> str:

@@ -13,6 +13,7 @@ from ..data.ids import derived_seed
 from ..data.ranking import mean_score
 from ..data.store import Row
 from ..models import Embedder, ModelPool
+from ..models.usage import at_places
 from ..prompting.chat import Messages
 from ..prompting.examples import ExamplePool, query_text
 from ..prompting.templates import template
@@ -49,7 +50,9 @@ def check_physics(rows: Sequence[Row], stage2: Stage2, models: ModelPool) -> lis
         sampling = replace(stage2.sampling, max_new_tokens=stage2.physics_tokens)
         seeds = [derived_seed("physics", rows[i]["prompt_id"], rows[i]["round"], rows[i]["seed"]) for i in chosen]
         conversations = [physics_messages(rows[index], stage2) for index in chosen]
-        for index, (answer,) in zip(chosen, models.language.complete(conversations, seeds, sampling), strict=True):
+        with at_places(chosen):
+            found = models.language.complete(conversations, seeds, sampling)
+        for index, (answer,) in zip(chosen, found, strict=True):
             answers[index] = one_line(answer)
     return answers
 

@@ -13,6 +13,7 @@ from ..data.records import Record, Records
 from ..data.store import Row
 from ..data.videos import Frames, VideoStore, read_video, video_path
 from ..models import ModelPool
+from ..models.usage import calls_by_item, metered
 from ..recipe.identity import digest
 from ..running.interruption import INTERRUPTION
 from ..verifiers import Verifier, View
@@ -214,14 +215,15 @@ class Screening:
             if not missing:
                 continue
             begin = time.monotonic()
-            judged = judge.verifier.judge([self._view(takes[i], views[found[i].key]) for i in missing], self.models)
+            with metered() as calls:
+                judged = judge.verifier.judge([self._view(takes[i], views[found[i].key]) for i in missing], self.models)
             seconds = round((time.monotonic() - begin) / len(missing), 4)
             self.records.append(
                 "judgements",
                 [
                     {"key": keys[i][name], "video": found[i].key, "verifier": name, "score": item.score,
-                     "critique": item.critique, "seconds": seconds}
-                    for i, item in zip(missing, judged, strict=True)
+                     "critique": item.critique, "seconds": seconds, "calls": spent}
+                    for i, item, spent in zip(missing, judged, calls_by_item(calls, name, len(missing)), strict=True)
                 ],
             )  # fmt: skip
 
@@ -288,4 +290,6 @@ def round_row(take: Take, item: Screened, names: Mapping[str, str], recipe_hash:
         "seconds_generate": item.generation.get("seconds", 0.0),
         "seconds_judge": sum(record["seconds"] for record in item.judgements.values()),
         "seconds_rewrite": 0.0,
+        # Records of earlier releases have none.
+        "calls": [call for record in judged.values() for call in record.get("calls", [])],
     }

@@ -167,5 +167,29 @@ def test_stores_read_together_get_the_same_columns(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "a")[0]["score_a"] == 0.5
 
 
+def test_rows_from_before_calls_are_read_and_stand_beside_new_ones(tmp_path: Path) -> None:
+    call = {
+        "by": "a", "prompt_tokens": 5, "completion_tokens": None, "seconds": 0.5, "failed": True, "remark": "HTTP 500",
+    }  # fmt: skip
+    folders = [tmp_path / "old", tmp_path / "new"]
+    for folder in folders:
+        store = TrajectoryStore(folder, ["a", "b"])
+        store.append([make_row()])
+        (path,) = folder.glob("*.parquet")
+        table = pyarrow.parquet.read_table(path).drop_columns("calls")
+        version = pyarrow.array([2], pyarrow.int32())
+        pyarrow.parquet.write_table(table.set_column(0, "schema_version", version), path)
+    assert "calls" not in read_rows(folders[0])[0]
+    store.append([make_row(round_=1, calls=[call])])
+    store.clean()
+    assert [row["calls"] for row in read_rows(folders[1])] == [None, [call]]
+    assert common_columns(folders, []) == ["a", "b"]
+    assert [row["schema_version"] for folder in folders for row in read_rows(folder)] == [2, 2, 3]
+    files = [str(path) for path in tmp_path.rglob("*.parquet")]
+    loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "c"))["train"]
+    assert loaded.features == store.features
+    assert sorted(map(len, (calls or [] for calls in loaded["calls"]))) == [0, 0, 1]
+
+
 def test_missing_folder_has_no_rows(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "none") == []
