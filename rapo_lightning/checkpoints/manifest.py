@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Entry:
             (a file; the folder it lies in, wherever in the repository, is the checkpoint) and `gated` (whether its
             licence must be accepted on the hub first). None for what the hub does not have.
         index: `package`, `wheel`, `sha256` and `folder` or `gguf`, or None.
+        assembled: `delta` (a folder that ships with the project) and `base` (a checkpoint of the manifest), from which the
+            checkpoint is made once (`vision_language.assemble`), or None.
     """
 
     name: str
@@ -41,11 +44,21 @@ class Entry:
     shipped: str = ""
     hub: dict[str, Any] | None = None
     index: dict[str, Any] | None = None
+    assembled: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         """Names the revision that the hub gives where none is pinned."""
         if self.hub is not None and not self.hub.get("revision"):
             object.__setattr__(self, "hub", {**self.hub, "revision": "main"})
+
+    @property
+    def cached(self) -> Path:
+        """Its folder in the cache; what is assembled from another delta has another one."""
+        if self.assembled is None:
+            return cache_folder() / self.name
+        delta = find_shipped(self.assembled["delta"])
+        record = (delta / MARKER).read_bytes() if delta is not None else b""
+        return cache_folder() / f"{self.name}-{hashlib.sha256(record).hexdigest()[:8]}"
 
 
 @cache
@@ -68,7 +81,7 @@ def ready_folder(entry: Entry) -> Path | None:
     """The folder of a checkpoint that is present and whole, or None."""
     if entry.shipped:
         return find_shipped(entry.shipped)
-    folder = cache_folder() / entry.name
+    folder = entry.cached
     return folder if (folder / MARKER).is_file() else None
 
 

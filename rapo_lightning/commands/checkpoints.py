@@ -34,9 +34,10 @@ def list_checkpoints() -> None:
         sources = [f"shipped {entry.shipped}"] if entry.shipped else []
         sources += [f"hub {entry.hub['repo']}@{(entry.hub['revision'] or 'latest')[:8]}"] if entry.hub else []
         sources += [f"index {entry.index['wheel']}"] if entry.index else []
+        sources += [f"{entry.assembled['delta']} on {entry.assembled['base']}"] if entry.assembled else []
         place = ready_folder(entry) or "not here"
         print(
-            f"{entry.name:24} {entry.kind:15} {entry.megabytes:6} MB  {entry.licence:11} {place}  ({', '.join(sources)})"
+            f"{entry.name:24} {entry.kind:21} {entry.megabytes:6} MB  {entry.licence:11} {place}  ({', '.join(sources)})"
         )
 
 

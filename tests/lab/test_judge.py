@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForImageTextToText, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from rapo_lightning.checkpoints import fetch, manifest, ready_folder
+from rapo_lightning.checkpoints.manifest import Entry
+from rapo_lightning.checkpoints.verify import write_marker
 from rapo_lightning.checkpoints.vision_language import (
     DELTA,
     SPARE_TOKENS,
@@ -33,6 +38,8 @@ from rapo_lightning.lab.scripts.judge_training import JudgeTraining, encode_clip
 from rapo_lightning.models import TransformersVisionLanguageModel
 from rapo_lightning.verifiers.vlm_alignment import look_and_compare
 
+fetching = sys.modules["rapo_lightning.checkpoints.fetch"]
+"""The module; the package has the function of its name."""
 SETTINGS = JudgeSettings(rank=4, width=96, heads=2, depth=2)
 
 
@@ -73,6 +80,25 @@ def test_the_text_half_gives_its_bases_logits(parts) -> None:
     ids = processor.tokenizer("what colour is a lemon", return_tensors="pt").input_ids
     torch.testing.assert_close(model(input_ids=ids).logits, text(input_ids=ids).logits, atol=1e-5, rtol=1e-5)
     assert model.config.text_config.rope_parameters["mrope_section"] == [8, 12, 12]
+
+
+def test_a_judge_is_assembled_once_and_anew_for_another_delta(base, parts, tmp_path, monkeypatch) -> None:
+    delta = tmp_path / "delta"
+    JudgeTraining(copy.deepcopy(parts[1]), SETTINGS, 0).save(delta, SETTINGS)
+    write_marker(delta)
+    base_entry = Entry("base", "text model", "", 1, shipped="base")
+    judge = Entry("lab/judge", "judge", "", 1, assembled={"delta": "delta", "base": "base"})
+    shipped = {"base": base, "delta": delta}
+    monkeypatch.setenv("RAPO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(manifest, "find_shipped", shipped.get)
+    monkeypatch.setattr(fetching, "find_shipped", shipped.get)
+    monkeypatch.setattr(fetching, "entries", lambda: {"base": base_entry, "lab/judge": judge})
+    folder = fetch(judge)
+    assert folder == fetch(judge) == ready_folder(judge)
+    AutoModelForImageTextToText.from_pretrained(folder)
+    (delta / DELTA).write_bytes(b"other")
+    write_marker(delta)
+    assert ready_folder(judge) is None
 
 
 def test_training_sees_what_the_library_sees(parts) -> None:

@@ -102,7 +102,7 @@ def visible(branches: Tensor) -> Tensor:
 class JudgeTraining(TimedModule):
     """The training of a judge. The frozen text model is no part of the module: it is neither saved nor averaged."""
 
-    peak_rate = 1.5e-3
+    peak_rate = 1e-3
     average = 0.999
 
     def __init__(

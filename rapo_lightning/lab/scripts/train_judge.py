@@ -44,7 +44,9 @@ What was trained of the lab's judge: a vision tower and a LoRA in bf16. With its
 | seed | {seed} |
 | device | {device} |
 | training | {log} |
-| made by | `python -m rapo_lightning.lab.scripts.train_judge --seconds {seconds:g} --batch {batch}` |
+| made by | `python -m rapo_lightning.lab.scripts.train_judge --seconds {seconds:g} --batch {batch} --made {made} --rate {rate:g}` |
+
+`rapo-lightning ckpt fetch lab/judge` makes the whole of it. How well it judges is in docs/lab.md.
 
 Loss log: `judge.csv` (means since the last line; `described` and `compared` are the unweighted losses of the two answers).
 """
@@ -77,10 +79,10 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--base", default="", help="folder of the text model, if it is not the manifest's copy")
     parser.add_argument("--video-model", type=Path, default=Path("ckpt/lab/video_model"), help="lab-wan's folder")
-    parser.add_argument("--seconds", type=float, default=1200.0, help="time of the training, over all starts")
+    parser.add_argument("--seconds", type=float, default=1010.0, help="time of the training, over all starts")
     parser.add_argument("--batch", type=int, default=80, help="videos of a step; each has three or four requests")
     parser.add_argument("--workers", type=int, default=14, help="processes that draw batches")
-    parser.add_argument("--made", type=int, default=24_576, help="videos that lab-wan makes")
+    parser.add_argument("--made", type=int, default=12_288, help="videos that lab-wan makes")
     parser.add_argument("--steps", type=int, default=20, help="denoising steps of these videos")
     parser.add_argument("--rate", type=float, default=JudgeTraining.peak_rate, help="highest learning rate")
     parser.add_argument("--eager", action="store_true", help="do not compile, for a GPU without a compiler")
