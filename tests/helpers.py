@@ -68,7 +68,7 @@ def tiny_language_model(folder: Path) -> Path:
 
 
 class Silent(WordEmbedder):
-    """A language model without weights that answers nothing."""
+    """A language model without weights that answers nothing, and prefers no choice."""
 
     name = "silent"
 
@@ -76,6 +76,9 @@ class Silent(WordEmbedder):
         self, conversations: Sequence[object], seeds: Sequence[int], sampling: object, count: int = 1
     ) -> list[list[str]]:
         return [[""] * count for _ in conversations]
+
+    def choose(self, conversations: Sequence[object], openings: Sequence[str], choices: Sequence[str]) -> np.ndarray:
+        return np.full((len(conversations), len(choices)), 1 / len(choices))
 
 
 class Calling(WordEmbedder):

@@ -27,6 +27,8 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from rapo_lightning.checkpoints.vision_language import SPARE_TOKENS, JudgeSettings, load_parts
+
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?'-\"()"
 TEXTS = ["a red ball rolls slowly over the floor", "a small dog jumps into a lake and swims", "rewrite the prompt"]
 SPLIT = (
@@ -42,6 +44,26 @@ HEADERS = (
     " + turn['content'] | trim + '<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
+SPARE_CHAT_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def qwen_vl(folder: Path) -> Path:
+    """A Qwen2.5-VL in the published layout around a random Llama of two layers, with a processor for 64 x 64 pixels."""
+    base = folder / "text"
+    special = [*SPARE_CHAT_TOKENS, *SPARE_TOKENS.values()]
+    size = byte_tokenizer(base, special, CHATML, bos_token=special[1], eos_token=special[2], pad_token=special[2])
+    torch.manual_seed(0)
+    ids = {"bos_token_id": size - len(special) + 1, "eos_token_id": size - len(special) + 2}
+    config = LlamaConfig(
+        vocab_size=size, hidden_size=128, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, tie_word_embeddings=True, pad_token_id=ids["eos_token_id"], **ids,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e5},
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(base)
+    model, processor = load_parts(base, JudgeSettings(width=96, heads=2, depth=2))
+    model.save_pretrained(folder / "vlm")
+    processor.save_pretrained(folder / "vlm")
+    return folder / "vlm"
 
 
 def _rewrite(path: Path, **changes: Any) -> None:

@@ -57,13 +57,12 @@ def _score_branches(
     from ..data.prompts import fixed_texts
     from ..evaluation.arms import scores_in_order
     from ..evaluation.module import Arm, score_prompts
-    from ..recipe.identity import digest
     from ..stage1.discriminator import BRANCH_COLUMNS, BRANCHES
     from ..stage2.screening import Judge
     from ..verifiers import MeanOfVerifiers
 
     mean = MeanOfVerifiers([judge.verifier for judge in judges])
-    judge = Judge(mean, digest([judge.identity for judge in judges]))
+    judge = Judge(mean, tuple(component for judge in judges for component in judge.components))
     scores: dict[str, list[float]] = {}
     for branch in BRANCHES:
         texts = {p.id: aligned[p.id][BRANCH_COLUMNS[branch]] for p in prompts}

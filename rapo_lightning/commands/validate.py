@@ -49,7 +49,7 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
     yield lambda: open_pool(recipe, ())
     yield lambda: build_judges(recipe)
     yield lambda: check_verifier_names(recipe)
-    yield lambda: build_judge(evaluation.metric, "evaluation.metric")
+    yield lambda: build_judge(recipe, evaluation.metric, "evaluation.metric")
     yield lambda: read_prompts(recipe.prompts, recipe.limit)
     yield lambda: check_arms(recipe, read_prompts(evaluation.prompts, evaluation.limit, "evaluation.prompts"))
     if recipe.stage2.start == "stage1" or needs_stage1(recipe):

@@ -27,6 +27,7 @@ _COLUMNS: dict[str, Any] = {
     "critique": Value("string"),
     "physics": Value("string"),
     "flow": List(List(Value("float32"))),
+    "motion": Value("string"),
     "next_prompt": Value("string"),
     "video_model": Value("string"),
     "vision_language_model": Value("string"),

@@ -66,10 +66,10 @@ class Evaluator:
         self.recipe, self.folder, self.prompts = recipe, folder, prompts
         self.models, self.refiner = models, refiner
         settings = recipe.evaluation
-        metric = build_judge(settings.metric, "evaluation.metric")
+        metric = build_judge(recipe, settings.metric, "evaluation.metric")
         self.judges = build_judges(recipe) if any(arm in LOOPS for arm in settings.arms) else []
         # One object where the loop listens to the metric: a verifier may have costly parts, such as processes.
-        self.judge = next((judge for judge in self.judges if judge.identity == metric.identity), metric)
+        self.judge = next((judge for judge in self.judges if judge.scores_like(metric)), metric)
         self.recipes = {**({"stage1": recipe} if needs_stage1(recipe) else {}), **variants(recipe)}
         self.parts = {name: AlignParts.from_recipe(item, models) for name, item in self.recipes.items()}
         self._arms: dict[str, Callable[[], _Made]] = {

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..models import ModelPool
 from ..verifiers import Judgement, View
+from ..verifiers.usable import unreadable
 from .oracle import judge_bytes
 
 
@@ -30,7 +34,12 @@ class LabOracle:
 
     def judge(self, views: Sequence[View], models: ModelPool) -> list[Judgement]:
         """One judgement per video."""
-        tasks = [(view.source_prompt, view.frames) for view in views]
+        faults = [unreadable(view.frames) for view in views]
+        tasks = [(view.source_prompt, view.frames) for view, fault in zip(views, faults, strict=True) if not fault]
+        judged = iter(self._judge(tasks))
+        return [Judgement(None, fault) if fault else next(judged) for fault in faults]
+
+    def _judge(self, tasks: list[tuple[str, NDArray[np.uint8]]]) -> list[Judgement]:
         if not self.workers:
             return [Judgement(*judge_bytes(task)) for task in tasks]
         if self._pool is None:

@@ -45,6 +45,11 @@ class LanguageModel(Model, Protocol):
     ) -> list[list[str]]:
         """`count` answers per conversation; an answer depends on its conversation, seed and position alone."""
 
+    def choose(
+        self, conversations: Sequence[Messages], openings: Sequence[str], choices: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Probabilities that answers which begin so go on with each of the choices, as `VisionLanguageModel.choose`."""
+
 
 class Embedder(Model, Protocol):
     """A sentence embedder."""

@@ -52,7 +52,7 @@ def template_kind(tokenizer: Any) -> TemplateKind:
 
 
 def encode_conversations(
-    tokenizer: Any, conversations: Sequence[Messages], add_generation_prompt: bool
+    tokenizer: Any, conversations: Sequence[Messages], add_generation_prompt: bool, openings: Sequence[str] = ()
 ) -> list[list[int]]:
     """Token ids of conversations, all in one call of the tokenizer.
 
@@ -61,6 +61,7 @@ def encode_conversations(
         conversations: The conversations; what their turns say is never read as control tokens.
         add_generation_prompt: Whether the text goes on to where an answer begins. Templates that can think are asked for
             an answer without it (`enable_thinking=False`).
+        openings: What each answer begins with, where it has begun; never read as control tokens either.
 
     Returns:
         One list of ids per conversation.
@@ -68,8 +69,12 @@ def encode_conversations(
     Raises:
         UserError: If the template refuses a conversation.
     """
-    mark = unused_character(conversations)
-    return _encode(tokenizer, _render(tokenizer, conversations, add_generation_prompt, mark), mark)
+    begun = openings or [""] * len(conversations)
+    mark = unused_character([*conversations, [{"role": "assistant", "content": text} for text in begun]])
+    control = control_tokens(tokenizer, str(tokenizer.chat_template or ""))
+    heads = _render(tokenizer, conversations, add_generation_prompt, mark)
+    texts = [head + guarded(opening, control, mark) for head, opening in zip(heads, begun, strict=True)]
+    return _encode(tokenizer, texts, mark)
 
 
 def encode_conversation(tokenizer: Any, messages: Messages, add_generation_prompt: bool) -> list[int]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..prompting.chat import Messages, Sampling
-from .base import Embedder, LanguageModel, Model, VideoModel
+from .base import Embedder, LanguageModel, Model, VideoModel, VisionLanguageModel
 from .transformers_language import AdaptedLanguageModel, TransformersLanguageModel
 
 Policy = Literal["resident", "swap"]
@@ -30,6 +32,7 @@ class ModelPool:
         video: VideoModel | None = None,
         language: LanguageModel | None = None,
         embedder: Embedder | None = None,
+        vision_language: VisionLanguageModel | None = None,
         policy: Policy = "resident",
         device: torch.device | None = None,
     ) -> None:
@@ -39,10 +42,12 @@ class ModelPool:
             video: The text-to-video model.
             language: The language model, without the stages' adapters.
             embedder: The sentence embedder.
+            vision_language: The vision-language model.
             policy: What stays on the device.
             device: Where models work; None is the GPU if there is one. Lightning's choice replaces it (`place_on`).
         """
         self._video, self._language, self._embedder, self.policy = video, language, embedder, policy
+        self._vision_language = vision_language
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._bases: dict[str, TransformersLanguageModel] = {}
         if isinstance(language, TransformersLanguageModel) and not language.adapter:
@@ -65,6 +70,11 @@ class ModelPool:
     def language(self) -> LanguageModel:
         """The language model, loaded and in place."""
         return self.use(self._known(self._language, "language_model"))
+
+    @property
+    def vision_language(self) -> VisionLanguageModel:
+        """The vision-language model, loaded and in place."""
+        return self.use(self._known(self._vision_language, "vision_language_model"))
 
     @property
     def embedder(self) -> Embedder:
@@ -156,3 +166,9 @@ class Lent:
     ) -> list[list[str]]:
         """As `base.LanguageModel`."""
         return self.pool.use(self.model).complete(conversations, seeds, sampling, count)
+
+    def choose(
+        self, conversations: Sequence[Messages], openings: Sequence[str], choices: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """As `base.LanguageModel`."""
+        return self.pool.use(self.model).choose(conversations, openings, choices)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedTokenizerBase
 
@@ -14,6 +16,7 @@ from ..checkpoints import loading, locate
 from ..data.ids import derived_seed
 from ..prompting.chat import Messages, Sampling
 from .chat_template import encode_conversations
+from .choosing import first_tokens, likelihoods
 from .sampling import processors
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -105,24 +108,56 @@ class TransformersLanguageModel:
         """As `complete`, with whatever adapter was switched on."""
         self.load()
         ids = encode_conversations(self.tokenizer, conversations, add_generation_prompt=True)
-        # Conversations of like length share a batch: less padding, and the result does not depend on the grouping.
-        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         answers: list[list[str]] = [[] for _ in ids]
-        per_batch = max(1, self.batch_size // count)
-        for begin in range(0, len(order), per_batch):
-            chosen = order[begin : begin + per_batch]
+        for chosen in self._batches(ids, count):
             found = self._generate([ids[i] for i in chosen], [seeds[i] for i in chosen], sampling, count)
             for index, group in zip(chosen, found, strict=True):
                 answers[index] = group
         return answers
 
+    def choose(
+        self, conversations: Sequence[Messages], openings: Sequence[str], choices: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Probabilities of how answers of the base alone go on; see `base.LanguageModel`."""
+        self.switch("")
+        return self.likelihoods(conversations, openings, choices)
+
+    def likelihoods(
+        self, conversations: Sequence[Messages], openings: Sequence[str], choices: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """As `choose`, with whatever adapter was switched on."""
+        self.load()
+        starts = [first_tokens(self.tokenizer, self.name, opening, choices) for opening in openings]
+        begun = [opening for opening, _ in starts]
+        ids = encode_conversations(self.tokenizer, conversations, add_generation_prompt=True, openings=begun)
+        found = np.zeros((len(ids), len(choices)))
+        for chosen in self._batches(ids):
+            tokens, mask = self._padded([ids[index] for index in chosen])
+            with torch.inference_mode():
+                logits = self.model(
+                    input_ids=tokens, attention_mask=mask, position_ids=_positions(mask), logits_to_keep=1
+                ).logits[:, -1]
+            found[chosen] = likelihoods(logits, [starts[index][1] for index in chosen])
+        return found
+
+    def _batches(self, ids: Sequence[Sequence[int]], count: int = 1) -> Iterator[list[int]]:
+        """Indices of conversations of like length: less padding, and the result does not depend on the grouping."""
+        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+        per_batch = max(1, self.batch_size // count)
+        for begin in range(0, len(order), per_batch):
+            yield order[begin : begin + per_batch]
+
+    def _padded(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Tokens and mask on the model's device, padded on the left."""
+        inputs = self.tokenizer.pad({"input_ids": list(ids)}, padding_side="left", return_tensors="pt")
+        inputs = inputs.to(self.model.device)
+        return inputs["input_ids"], inputs["attention_mask"]
+
     @torch.inference_mode()
     def _generate(
         self, conversations: list[list[int]], seeds: list[int], sampling: Sampling, count: int
     ) -> list[list[str]]:
-        device = self.model.device
-        inputs = self.tokenizer.pad({"input_ids": conversations}, padding_side="left", return_tensors="pt").to(device)
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        ids, mask = self._padded(conversations)
         row_seeds = [derived_seed(seed, number) for seed in seeds for number in range(count)]
         output = self.model.generate(
             input_ids=ids.repeat_interleave(count, 0),
@@ -130,7 +165,7 @@ class TransformersLanguageModel:
             **{self._cache_name: self._prefill(ids, mask, count)},
             do_sample=False,
             max_new_tokens=sampling.max_new_tokens,
-            logits_processor=processors(sampling, torch.tensor(row_seeds, device=device), ids.shape[1]),
+            logits_processor=processors(sampling, torch.tensor(row_seeds, device=ids.device), ids.shape[1]),
             pad_token_id=self.tokenizer.pad_token_id,
         )
         decoded = self.tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
@@ -144,11 +179,10 @@ class TransformersLanguageModel:
 
     def _prefill(self, ids: Tensor, mask: Tensor, count: int) -> DynamicCache:
         """Reads each conversation once and lets its `count` answers share it; the last token is left to `generate`."""
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
         output = self.model(
             input_ids=ids[:, :-1],
             attention_mask=mask[:, :-1],
-            position_ids=positions[:, :-1],
+            position_ids=_positions(mask)[:, :-1],
             use_cache=True,
             logits_to_keep=1,
         )
@@ -156,6 +190,11 @@ class TransformersLanguageModel:
         if count > 1:
             cache.batch_repeat_interleave(count)
         return cache
+
+
+def _positions(mask: Tensor) -> Tensor:
+    """Place of each token in its conversation, padding aside."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 class AdaptedLanguageModel:
@@ -179,6 +218,13 @@ class AdaptedLanguageModel:
         """`count` answers per conversation; see `base.LanguageModel`."""
         self.base.switch(self.adapter)
         return self.base.answer(conversations, seeds, sampling, count)
+
+    def choose(
+        self, conversations: Sequence[Messages], openings: Sequence[str], choices: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Probabilities of how answers go on; see `base.LanguageModel`."""
+        self.base.switch(self.adapter)
+        return self.base.likelihoods(conversations, openings, choices)
 
 
 def _adapter_key(folder: str) -> str:

@@ -14,6 +14,7 @@ from ..checkpoints import loading, locate
 from ..errors import RunError, UserError
 from ..prompting.chat import Messages
 from .chat_template import control_tokens, guarded, unused_character
+from .choosing import first_tokens, likelihoods
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _FEWEST_FRAMES = 4
@@ -93,28 +94,13 @@ class TransformersVisionLanguageModel:
         """Probabilities of how answers go on; see `base.VisionLanguageModel`."""
         self.load()
         found = []
-        begun, tokens = zip(*(self._first_tokens(opening, choices) for opening in openings), strict=True)
+        starts = [first_tokens(self.processor.tokenizer, self.name, opening, choices) for opening in openings]
+        begun, tokens = zip(*starts, strict=True)
         for number, inputs in enumerate(self._batches(videos, fps, conversations, begun)):
             with torch.inference_mode():
-                logits = self.model(**inputs, logits_to_keep=1).logits[:, -1].float()
-            chosen = torch.tensor(tokens[number * self.batch_size :][: len(logits)], device=logits.device)
-            found.append(logits.softmax(-1).gather(1, chosen).double().cpu().numpy())
+                logits = self.model(**inputs, logits_to_keep=1).logits[:, -1]
+            found.append(likelihoods(logits, tokens[number * self.batch_size :][: len(logits)]))
         return np.concatenate(found)
-
-    def _first_tokens(self, opening: str, choices: Sequence[str]) -> tuple[str, list[int]]:
-        """The opening up to where the choices part, and the token by which each goes on: some tokenizers join a space."""
-        tokenizer = self.processor.tokenizer
-        word = opening.split(" ")[-2] + " " if opening.endswith(" ") and opening.strip() else ""
-        ids = [tokenizer(word + choice, add_special_tokens=False)["input_ids"] for choice in choices]
-        shared = next(
-            (place for place, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1), len(ids[0])
-        )
-        firsts = [number[shared] if shared < len(number) else -1 for number in ids]
-        if len(set(firsts)) < len(choices) or -1 in firsts:
-            raise UserError(
-                f"The choices must differ in their first token. Got {list(choices)} for the tokenizer of {self.name}."
-            )
-        return opening[: len(opening) - len(word)] + tokenizer.decode(ids[0][:shared]), firsts
 
     def _batches(
         self, videos: Sequence[Frames], fps: float, conversations: Sequence[Messages], openings: Sequence[str]

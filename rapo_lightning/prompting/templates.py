@@ -1,4 +1,4 @@
-"""The instruction texts of the stages, `stage<n>/templates/*.txt`."""
+"""The instruction texts of the stages and the verifiers, `<room>/templates/*.txt`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from importlib.resources import files
 
 
 @cache
-def template(stage: str, name: str) -> str:
-    """Text of `<stage>/templates/<name>.txt`."""
-    path = files("rapo_lightning") / stage / "templates" / f"{name}.txt"
+def template(room: str, name: str) -> str:
+    """Text of `<room>/templates/<name>.txt`."""
+    path = files("rapo_lightning") / room / "templates" / f"{name}.txt"
     return path.read_text(encoding="utf-8").rstrip("\n")
 
 
 @cache
-def table(stage: str, name: str) -> tuple[tuple[str, ...], ...]:
-    """Rows of `<stage>/templates/<name>.txt`, cells divided by ` | `."""
-    return tuple(tuple(line.split(" | ")) for line in template(stage, name).splitlines())
+def table(room: str, name: str) -> tuple[tuple[str, ...], ...]:
+    """Rows of `<room>/templates/<name>.txt`, cells divided by ` | `."""
+    return tuple(tuple(line.split(" | ")) for line in template(room, name).splitlines())

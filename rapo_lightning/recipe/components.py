@@ -30,7 +30,11 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "rapo_lightning.models.base.Embedder": ("rapo_lightning.models.SentenceEmbedder",),
     "rapo_lightning.verifiers.base.Verifier": (
         "rapo_lightning.verifiers.TemporalCoherence",
+        "rapo_lightning.verifiers.MotionSmoothness",
+        "rapo_lightning.verifiers.Physics",
+        "rapo_lightning.verifiers.VlmAspects",
         "rapo_lightning.verifiers.TextFidelity",
+        "rapo_lightning.verifiers.WordCount",
         "rapo_lightning.lab.verifier.LabOracle",
     ),
     "rapo_lightning.stage1.extract.Extractor": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -29,7 +29,7 @@ def digest(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def named(model: Component) -> dict[str, Any]:
+def named(model: Component) -> Component:
     """A component's class and arguments; having no arguments and an empty dict of them are the same."""
     return {"class_path": model.get("class_path", ""), "init_args": model.get("init_args", {})}
 
@@ -55,7 +55,7 @@ def _contents(key: str, value: Any) -> Any:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else value
 
 
-def with_contents(settings: dict[str, Any]) -> dict[str, Any]:
+def with_contents(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with the files they name replaced by what these hold, and without `LAYOUT_ARGUMENTS`."""
     stripped = strip_layout(settings)
     return {key: with_contents(v) if isinstance(v, dict) else _contents(key, v) for key, v in stripped.items()}
@@ -66,9 +66,9 @@ def component_identity(model: Component) -> dict[str, Any]:
     return with_contents(named(model))
 
 
-def templates_identity(stage: str) -> str:
-    """Hash of a stage's instruction texts."""
-    folder = Path(str(files("rapo_lightning"))) / stage / "templates"
+def templates_identity(room: str) -> str:
+    """Hash of the instruction texts of a stage, or of the verifiers."""
+    folder = Path(str(files("rapo_lightning"))) / room / "templates"
     return digest([[path.name, path.read_text(encoding="utf-8")] for path in sorted(folder.glob("*.txt"))])
 
 
@@ -105,7 +105,8 @@ def row_hash(recipe: Recipe) -> str:
     """
     verifiers = [component_identity(item) for item in recipe.stage2.verifiers]
     start = align_hash(recipe) if recipe.stage2.start == "stage1" else ""
-    return digest([component_identity(recipe.video_model), verifiers, rewrite_settings(recipe), start])
+    judged = [component_identity(recipe.video_model), verifiers, templates_identity("verifiers")]
+    return digest([*judged, rewrite_settings(recipe), start])
 
 
 def align_hash(recipe: Recipe) -> str:

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..errors import UserError
 from ..recipe import Component, Recipe
 from ..recipe.components import build
-from ..recipe.identity import component_identity, digest
+from ..recipe.identity import named
 from .screening import FLOW, Judge
 
+_ROLES = ("language_model", "vision_language_model", "embedder")
 
-def build_judge(component: Component, field: str) -> Judge:
+
+def build_judge(recipe: Recipe, component: Component, field: str) -> Judge:
     """Builds one verifier.
 
+    Args:
+        recipe: The recipe, whose models it may use.
+        component: The verifier's class and arguments.
+        field: Its place in the recipe.
+
     Raises:
-        UserError: If it is unknown or takes other arguments, or its name is taken.
+        UserError: If it is unknown or takes other arguments, its name is taken, or the recipe lacks a model that it uses.
     """
     verifier = build(component, field)
     if verifier.name == FLOW:
         raise UserError(f"`{field}` must have another name than {FLOW!r}, the optical flow's own. Got it; rename it.")
-    return Judge(verifier, digest(component_identity(component)))
+    return Judge(verifier, (named(component), *_models(recipe, getattr(verifier, "uses", ()), field)))
+
+
+def _models(recipe: Recipe, uses: Sequence[str], field: str) -> list[Component]:
+    """The models that a verifier says it uses."""
+    found = []
+    for role in uses:
+        if role not in _ROLES:
+            raise UserError(f"`uses` of `{field}` must name models of {', '.join(_ROLES)}. Got {role!r}; correct it.")
+        if not getattr(recipe, role).get("class_path"):
+            raise UserError(
+                f"`{field}` needs a `{role}`. Got a recipe without one; name one or leave the verifier out."
+            )
+        found.append(named(getattr(recipe, role)))
+    return found
 
 
 def build_judges(recipe: Recipe) -> list[Judge]:
@@ -27,7 +50,7 @@ def build_judges(recipe: Recipe) -> list[Judge]:
     Raises:
         UserError: If there is none, two have one name, or one is not usable.
     """
-    judges = [build_judge(item, f"stage2.verifiers[{i}]") for i, item in enumerate(recipe.stage2.verifiers)]
+    judges = [build_judge(recipe, item, f"stage2.verifiers[{i}]") for i, item in enumerate(recipe.stage2.verifiers)]
     if not judges:
         raise UserError("`stage2.verifiers` must name at least one verifier. Got none; without scores no round wins.")
     names = [judge.verifier.name for judge in judges]

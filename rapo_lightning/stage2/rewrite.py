@@ -33,11 +33,10 @@ def known_problems(rounds: Sequence[Row]) -> str:
     return " ".join(sentences)
 
 
-def physics_messages(row: Row, stage2: Stage2) -> Messages:
+def physics_messages(row: Row) -> Messages:
     """The conversation in which the model compares a video's motion with its law."""
-    flow = ", ".join(f"({x:.1f}, {y:.1f})" for x, y in row["flow"])
     user = template("stage2", "physics_user").format(
-        law=row["phys_law"], request=row["source_prompt"], seconds=stage2.flow_seconds, flow=flow
+        law=row["phys_law"], request=row["source_prompt"], motion=row["motion"]
     )
     return [{"role": "system", "content": template("stage2", "physics_system")}, {"role": "user", "content": user}]
 
@@ -49,7 +48,7 @@ def check_physics(rows: Sequence[Row], stage2: Stage2, models: ModelPool) -> lis
     if chosen:
         sampling = replace(stage2.sampling, max_new_tokens=stage2.physics_tokens)
         seeds = [derived_seed("physics", rows[i]["prompt_id"], rows[i]["round"], rows[i]["seed"]) for i in chosen]
-        conversations = [physics_messages(rows[index], stage2) for index in chosen]
+        conversations = [physics_messages(rows[index]) for index in chosen]
         with at_places(chosen):
             found = models.language.complete(conversations, seeds, sampling)
         for index, (answer,) in zip(chosen, found, strict=True):
@@ -118,7 +117,7 @@ def rewrite_inputs(rounds: Sequence[Row], stage2: Stage2) -> list[object]:
     """What a rewrite, with its physics check, is made from beside models, settings and texts."""
     first, last = rounds[0], rounds[-1]
     told = [[row["prompt"], row["critique"], mean_score(row) if stage2.memory else None] for row in rounds]
-    physics = [first["phys_law"], last["flow"], stage2.flow_seconds] if stage2.physics != "off" else []
+    physics = [first["phys_law"], last["motion"]] if stage2.physics != "off" else []
     return [first["source_prompt"], last["prompt_id"], last["seed"], told, physics]
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..data.prompts import Prompt
@@ -14,9 +15,11 @@ from ..data.store import Row
 from ..data.videos import Frames, VideoStore, read_video, video_path
 from ..models import ModelPool
 from ..models.usage import calls_by_item, metered
-from ..recipe.identity import digest
+from ..recipe import Component
+from ..recipe.identity import component_identity, digest, strip_layout, templates_identity
 from ..running.interruption import INTERRUPTION
 from ..verifiers import Verifier, View
+from ..verifiers.flow import FLOW_VERSION
 
 FLOW = "flow"
 """Stands for the optical flow among the judgements of a video."""
@@ -56,10 +59,24 @@ class Screened:
 
 @dataclass(frozen=True)
 class Judge:
-    """A verifier with its identity, the hash of what decides its scores."""
+    """A verifier with what decides its scores.
+
+    Attributes:
+        verifier: The verifier.
+        components: What the recipe says of it, and of the models that it uses.
+    """
 
     verifier: Verifier
-    identity: str
+    components: tuple[Component, ...]
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of what decides its scores; read when first asked for, since weights may have to be fetched before."""
+        return digest([templates_identity("verifiers"), *map(component_identity, self.components)])
+
+    def scores_like(self, other: Judge) -> bool:
+        """Whether the recipe says the same of both, but for what changes no score."""
+        return bool(strip_layout(list(self.components)) == strip_layout(list(other.components)))
 
 
 class Screening:
@@ -127,9 +144,9 @@ class Screening:
 
     def _judgement_keys(self, take: Take, key: str) -> dict[str, str]:
         """Key of each judgement of a take, by verifier."""
-        subject = [key, take.prompt.text, take.prompt.phys_law, take.text, self.flow_seconds]
+        subject = [key, take.prompt.text, take.prompt.phys_law, take.text, self.flow_seconds, FLOW_VERSION]
         names = {judge.verifier.name: digest([subject, judge.identity]) for judge in self.judges}
-        return {**names, FLOW: digest([key, FLOW, self.flow_seconds])} if self.record_flow else names
+        return {**names, FLOW: digest([key, FLOW, self.flow_seconds, FLOW_VERSION])} if self.record_flow else names
 
     def is_there(self, take: Take) -> bool:
         """Whether the video that a take should have on disk is there and whole."""
@@ -243,7 +260,7 @@ class Screening:
         begin = time.monotonic()
         # OpenCV releases the interpreter lock, so threads are enough.
         with ThreadPoolExecutor() as pool:
-            flows = list(pool.map(lambda video: views[video].flow, missing.values()))
+            flows = list(pool.map(lambda video: (views[video].flow, views[video].motion_words), missing.values()))
         seconds = round((time.monotonic() - begin) / len(missing), 4)
         self.records.append(
             "judgements",
@@ -252,10 +269,11 @@ class Screening:
                     "key": key,
                     "video": video,
                     "verifier": FLOW,
-                    "flow": [list(mean) for mean in flow.means],
+                    "flow": [list(mean) for mean in means],
+                    "motion": words,
                     "seconds": seconds,
                 }
-                for (key, video), flow in zip(missing.items(), flows, strict=True)
+                for (key, video), (means, words) in zip(missing.items(), flows, strict=True)
             ],
         )
 
@@ -282,6 +300,7 @@ def round_row(take: Take, item: Screened, names: Mapping[str, str], recipe_hash:
         "critique": " ".join(record["critique"] for record in judged.values() if record["critique"]),
         "physics": "",
         "flow": item.judgements[FLOW]["flow"] if FLOW in item.judgements else [],
+        "motion": item.judgements[FLOW]["motion"] if FLOW in item.judgements else "",
         "next_prompt": "",
         "video_model": names["video_model"],
         "vision_language_model": "",

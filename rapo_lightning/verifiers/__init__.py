@@ -1,16 +1,20 @@
 """Verifiers: what looks at a video and scores it, for the loop and for the evaluation."""
 
 from .base import Judgement, Verifier, View
-from .basic import MeanOfVerifiers, TemporalCoherence, TextFidelity
-from .flow import Flow, measure_flow
+from .basic import MeanOfVerifiers, TextFidelity, WordCount
+from .physics import Physics
+from .temporal import MotionSmoothness, TemporalCoherence
+from .vlm_aspects import VlmAspects
 
 __all__ = [
-    "Flow",
     "Judgement",
     "MeanOfVerifiers",
+    "MotionSmoothness",
+    "Physics",
     "TemporalCoherence",
     "TextFidelity",
     "Verifier",
     "View",
-    "measure_flow",
+    "VlmAspects",
+    "WordCount",
 ]

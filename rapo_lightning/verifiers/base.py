@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models import ModelPool
-from .flow import Flow, measure_flow
+from .flow import mean_flow
+from .motion import Motion, measure_motion
+from .motion_words import motion_words
+from .usable import unmeasurable, unreadable
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,19 @@ class View:
     flow_seconds: float
 
     @cached_property
-    def flow(self) -> Flow:
-        """The video's optical flow, measured when it is first asked for."""
-        return measure_flow(self.frames, self.fps, self.flow_seconds)
+    def flow(self) -> list[tuple[float, float]]:
+        """The video's mean flow (`flow.mean_flow`), measured when it is first asked for; empty where there is none."""
+        return [] if unreadable(self.frames) else mean_flow(self.frames, self.fps, self.flow_seconds)
+
+    @cached_property
+    def motion(self) -> Motion | None:
+        """The video's motion, measured when it is first asked for; None for a single frame or what is no video."""
+        return None if unmeasurable(self.frames) else measure_motion(self.frames, self.fps)
+
+    @property
+    def motion_words(self) -> str:
+        """The motion in words, or what keeps it from being measured."""
+        return motion_words(self.motion) if self.motion else unmeasurable(self.frames)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def make_row(
 ) -> Row:
     row: Row = {
         "prompt_id": prompt_id, "source_prompt": "a ball", "phys_law": "", "round": round_, "prompt": f"ball {round_}",
-        "seed": 1, "video": "", "score_a": a, "score_b": b, "critique": "", "physics": "", "flow": [[0.0, 1.0]],
+        "seed": 1, "video": "", "score_a": a, "score_b": b, "critique": "", "physics": "", "flow": [[0.0, 1.0]], "motion": "",
         "next_prompt": "", "video_model": "v", "vision_language_model": "", "language_model": "l", "recipe_hash": "h",
         "seconds_generate": 0.1, "seconds_judge": 0.1, "seconds_rewrite": 0.1,
     }  # fmt: skip

@@ -22,7 +22,6 @@ from rapo_lightning.lab.verifier import LabOracle
 from rapo_lightning.lab.world import COLOURS, SHAPES
 from rapo_lightning.prompting.text import content_words
 from rapo_lightning.verifiers import View
-from rapo_lightning.verifiers.flow import measure_flow
 from tests.helpers import ROOT, WordEmbedder
 
 
@@ -186,7 +185,7 @@ def test_requests_that_are_not_understood_have_no_score() -> None:
 def test_verifier_gives_the_same_in_worker_processes(rendered) -> None:
     _, videos = rendered
     clips = [(clip * 255).round().astype(np.uint8) for clip in videos[:3]]
-    views = [View("a red ball going up", "", "x", clip, 8, measure_flow(clip, 8, 0.5)) for clip in clips]
+    views = [View("a red ball going up", "", "x", clip, 8, 0.5) for clip in clips]
     here, there = LabOracle().judge(views, WordEmbedder()), LabOracle(workers=2).judge(views, WordEmbedder())
     assert here == there
     assert here[0].score == judge_bytes(("a red ball going up", clips[0]))[0]
