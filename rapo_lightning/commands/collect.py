@@ -41,7 +41,7 @@ def collect(recipe: Recipe, *, out: str = "") -> Path:
     check_verifier_names(recipe)
     parts = AlignParts.from_recipe(recipe, models) if recipe.stage2.start == "stage1" else None
     with locked(run_folder(recipe, out)) as folder:
-        fetch_models(recipe, further=rewriter_checkpoints(recipe) if parts is not None else ())
+        fetch_models(recipe, further=rewriter_checkpoints(recipe, stage1=parts is not None))
         save_recipe(recipe_text(recipe), folder, "collect", row_hash(recipe))
         start = None
         if parts is not None:

@@ -35,6 +35,7 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
     from ..data.prompts import read_prompts
     from ..evaluation.checks import check_arms, needs_stage1
     from ..models import ModelPool
+    from ..models.refiner import read_refiner
     from ..prompting.examples import read_examples
     from ..recipe.components import check
     from ..recipe.variants import variant
@@ -60,6 +61,8 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
         yield lambda: check(recipe.stage1.extractor, "stage1.extractor")
     if recipe.stage1.degrader.get("class_path"):
         yield lambda: check(recipe.stage1.degrader, "stage1.degrader")
+    if recipe.stage2.rewriter:
+        yield lambda: read_refiner(recipe.stage2.rewriter)
     if recipe.stage2.examples:
         yield lambda: read_examples(recipe.stage2.examples)
 

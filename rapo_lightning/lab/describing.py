@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..prompting.judging import SCORE_MARK
+from ..prompting.judging import MISSING, SCORE_MARK
 from .degrade import UNKNOWN
 
 NAMES = {
@@ -19,7 +19,6 @@ FAULT_NAMES = {
 }  # fmt: skip
 """The judge's names of the faults of `steadiness.FAULTS`, in its order."""
 NOTHING = "nothing"
-MISSING = "Missing or wrong: "
 _MOTIONS = {
     "fall": "dropping and bouncing", "roll": "rolling evenly", "slide": "sliding to a halt", "rise": "rising",
     "sink": "sinking", "swing": "swinging on a thread", "throw": "thrown in an arc", "rest": "at rest",

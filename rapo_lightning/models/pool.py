@@ -84,7 +84,12 @@ class ModelPool:
     @property
     def names(self) -> dict[str, str]:
         """Names of the models by role, as they stand in rows; empty where there is none."""
-        roles = {"video_model": self._video, "language_model": self._language, "embedder": self._embedder}
+        roles = {
+            "video_model": self._video,
+            "language_model": self._language,
+            "vision_language_model": self._vision_language,
+            "embedder": self._embedder,
+        }
         return {role: model.name if model is not None else "" for role, model in roles.items()}
 
     @property

@@ -14,6 +14,8 @@ COMPARE = "Request: {request}\nSay what the request asks for, what of it is miss
 SCORES = (1, 2, 3, 4, 5)
 SCORE_MARK = "Score: "
 """Stands before the score in a judge's second answer."""
+MISSING = "Missing or wrong: "
+"""Stands before what a judge finds missing or wrong, where it was trained to say so."""
 _SCORE = re.compile(r"\bscore\b", re.IGNORECASE)
 
 
@@ -26,3 +28,17 @@ def before_score(answer: str) -> str:
     """What a judge says before it begins to give a score; all of it where it gives none."""
     found = _SCORE.search(answer)
     return (answer[: found.start()] if found else answer).strip()
+
+
+def critique_of(shown: str, compared: str) -> str:
+    """What the rewriter is told: what the video shows, and what of the request is missing or wrong.
+
+    Where a judge says that apart (`MISSING`), its own reading of the request before it is left out: a rewriter is told what was
+    seen, not what the request means.
+
+    Args:
+        shown: The judge's first answer.
+        compared: Its second answer up to the score.
+    """
+    before, mark, wrong = compared.partition(MISSING)
+    return " ".join(part for part in (shown, mark + wrong if mark else before) if part)

@@ -26,12 +26,16 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
         "rapo_lightning.models.TransformersLanguageModel",
         "rapo_lightning.models.ServerLanguageModel",
     ),
-    "rapo_lightning.models.base.VisionLanguageModel": ("rapo_lightning.models.ServerVisionLanguageModel",),
+    "rapo_lightning.models.base.VisionLanguageModel": (
+        "rapo_lightning.models.TransformersVisionLanguageModel",
+        "rapo_lightning.models.ServerVisionLanguageModel",
+    ),
     "rapo_lightning.models.base.Embedder": ("rapo_lightning.models.SentenceEmbedder",),
     "rapo_lightning.verifiers.base.Verifier": (
         "rapo_lightning.verifiers.TemporalCoherence",
         "rapo_lightning.verifiers.MotionSmoothness",
         "rapo_lightning.verifiers.Physics",
+        "rapo_lightning.verifiers.VlmAlignment",
         "rapo_lightning.verifiers.VlmAspects",
         "rapo_lightning.verifiers.TextFidelity",
         "rapo_lightning.verifiers.WordCount",
@@ -54,6 +58,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 PROTOCOLS: Mapping[str, str] = {
     "video_model": "rapo_lightning.models.base.VideoModel",
     "language_model": "rapo_lightning.models.base.LanguageModel",
+    "vision_language_model": "rapo_lightning.models.base.VisionLanguageModel",
     "embedder": "rapo_lightning.models.base.Embedder",
     "stage2.verifiers": "rapo_lightning.verifiers.base.Verifier",
     "evaluation.metric": "rapo_lightning.verifiers.base.Verifier",

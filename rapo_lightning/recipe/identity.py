@@ -75,20 +75,25 @@ def templates_identity(room: str) -> str:
 def settings_hash(recipe: Recipe) -> str:
     """Hash of a recipe's models, stages 1 and 2 and seed by their names alone, so that it needs no weights."""
     models = [recipe.video_model, recipe.language_model, recipe.vision_language_model, recipe.embedder]
-    stage2 = {name: value for name, value in asdict(recipe.stage2).items() if name not in _NOT_IN_A_ROW}
+    stage2 = _of_a_row(recipe)
     stage1 = [asdict(recipe.stage1), recipe.graph] if recipe.stage2.start == "stage1" else []
     return digest(strip_layout([[named(model) for model in models], stage2, stage1, recipe.seed]))
 
 
 _NOT_IN_A_ROW = ("rounds", "batch_size", "save_videos", "start")
-"""Settings of stage 2 that leave every row as it is; more rounds add rows."""
+"""Settings of stage 2 that leave every row as it is; more rounds add rows. So does `ranking`, but for a fine-tuned rewriter,
+which is shown the best attempts."""
 _NOT_IN_ALIGNMENT = ("batch_size", "extractor", "degrader", "captions", "degradations")
+
+
+def _of_a_row(recipe: Recipe) -> dict[str, Any]:
+    skipped = _NOT_IN_A_ROW if recipe.stage2.rewriter else (*_NOT_IN_A_ROW, "ranking")
+    return {name: value for name, value in asdict(recipe.stage2).items() if name not in skipped}
 
 
 def rewrite_settings(recipe: Recipe) -> dict[str, Any]:
     """What decides a rewrite beside the rounds so far: models, settings, examples, instruction texts."""
-    skipped = (*_NOT_IN_A_ROW, "verifiers")
-    stage2 = {name: value for name, value in asdict(recipe.stage2).items() if name not in skipped}
+    stage2 = {name: value for name, value in _of_a_row(recipe).items() if name != "verifiers"}
     return {
         "models": [component_identity(recipe.language_model), component_identity(recipe.embedder)],
         "stage2": with_contents(stage2),
@@ -105,7 +110,8 @@ def row_hash(recipe: Recipe) -> str:
     """
     verifiers = [component_identity(item) for item in recipe.stage2.verifiers]
     start = align_hash(recipe) if recipe.stage2.start == "stage1" else ""
-    judged = [component_identity(recipe.video_model), verifiers, templates_identity("verifiers")]
+    models = [component_identity(model) for model in (recipe.video_model, recipe.vision_language_model)]
+    judged = [*models, verifiers, templates_identity("verifiers")]
     return digest([*judged, rewrite_settings(recipe), start])
 
 

@@ -94,6 +94,9 @@ class Stage2:
     """What scores a video; each gives one `score_<name>` column (the paper does not name its verifiers)."""
     ranking: Ranking = field(default_factory=Ranking)
     """How the best round is found, here, for the refiner's targets and in the gallery."""
+    rewriter: str = ""
+    """Folder of a fine-tuned rewriter that reads the request with what was tried and seen (`prompting/revision.py`, ours); empty
+    asks the language model itself, with examples (paper). `memory` is then how many attempts it is shown, the best last."""
     candidates: int = 4
     """Rewrites sampled per prompt and round, of which one is generated (ours)."""
     style_weight: float = 0.0

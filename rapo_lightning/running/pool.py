@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..checkpoints import ensure, entries, locate
-from ..errors import UserError
 from ..models import ModelPool
 from ..models.refiner import Refiner, read_refiner
 from ..recipe import Recipe
 from ..recipe.components import build
 
-Role = Literal["video_model", "language_model", "embedder"]
-ROLES: tuple[Role, ...] = ("video_model", "language_model", "embedder")
+Role = Literal["video_model", "language_model", "vision_language_model", "embedder"]
+ROLES: tuple[Role, ...] = ("video_model", "language_model", "vision_language_model", "embedder")
 
 
 def open_pool(recipe: Recipe, roles: Sequence[Role] = ROLES) -> ModelPool:
@@ -27,12 +26,9 @@ def open_pool(recipe: Recipe, roles: Sequence[Role] = ROLES) -> ModelPool:
     Raises:
         UserError: If a model is missing, unknown or takes other arguments, or its server does not answer.
     """
-    if recipe.vision_language_model.get("class_path"):
-        raise UserError(
-            "`vision_language_model` has no class to name yet: verifiers write the critique. Got "
-            f"{recipe.vision_language_model['class_path']!r}; leave it out."
-        )
-    built: dict[str, Any] = {role.removesuffix("_model"): build(getattr(recipe, role), role) for role in roles}
+    # A recipe needs no judge; whoever uses one says so (`stage2.judges`).
+    named = [role for role in roles if role != "vision_language_model" or getattr(recipe, role).get("class_path")]
+    built: dict[str, Any] = {role.removesuffix("_model"): build(getattr(recipe, role), role) for role in named}
     for model in built.values():
         if getattr(model, "remote", False):
             model.load()
@@ -60,12 +56,16 @@ def open_refiner(
     return Refiner(settings, models.adapted(settings.weights, settings.base_model, batch_size, alone))
 
 
-def rewriter_checkpoints(recipe: Recipe) -> list[str]:
-    """Base and adapter of stage 1's rewriter, where it names them."""
-    if not recipe.stage1.rewriter:
-        return []
-    settings = read_refiner(recipe.stage1.rewriter)
-    return [name for name in (settings.base_model, settings.adapter) if name]
+def rewriter_checkpoints(recipe: Recipe, stage1: bool = True) -> list[str]:
+    """Bases and adapters of the fine-tuned rewriters, where they name them.
+
+    Args:
+        recipe: The recipe.
+        stage1: Whether stage 1's is used beside the loop's.
+    """
+    folders = [recipe.stage2.rewriter, recipe.stage1.rewriter if stage1 else ""]
+    settings = [read_refiner(folder) for folder in folders if folder]
+    return [name for item in settings for name in (item.base_model, item.adapter) if name]
 
 
 def checkpoint_names(recipe: Recipe, roles: Sequence[Role] = ROLES) -> list[str]:

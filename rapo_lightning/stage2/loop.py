@@ -13,8 +13,10 @@ from ..data.videos import VideoStore
 from ..models import ModelPool
 from ..models.usage import calls_by_item, metered
 from ..prompting.examples import ExamplePool, read_examples
-from ..recipe import Recipe
+from ..recipe import Recipe, Stage2
 from ..recipe.identity import component_identity, digest, rewrite_settings, row_hash
+from ..running.pool import open_refiner
+from .revise import revise
 from .rewrite import check_physics, rewrite, rewrite_inputs
 from .screening import Judge, Screening, Take, round_row
 from .strategy import SSPO, Strategy
@@ -45,11 +47,13 @@ class Loop:
             strategy: How a round follows from those before it.
 
         Raises:
-            UserError: If the examples are not usable.
+            UserError: If the examples or the fine-tuned rewriter are not usable.
         """
         self.recipe, self.models, self.start, self.strategy = recipe, models, start, strategy
         examples = read_examples(recipe.stage2.examples) if recipe.stage2.examples else []
         self.examples = ExamplePool(strategy.examples(examples))
+        folder = recipe.stage2.rewriter
+        self.rewriter = open_refiner(folder, recipe, models, own_base=True) if folder else None
         self.recipe_hash = loop_hash(recipe, strategy)
         self.records = Records(run_folder, process)
         self.screening = Screening(
@@ -113,7 +117,7 @@ class Loop:
             for history, remark in zip(due, remarks, strict=True):
                 history[-1]["physics"] = remark
             with metered() as rewrites:
-                proposals = rewrite(due, stage2, self.models, self.examples)
+                proposals = self._propose(due, stage2)
             spent = [calls_by_item(calls, by, len(due)) for calls, by in ((checks, "physics"), (rewrites, "rewrite"))]
             seconds = round((time.monotonic() - begin) / len(due), 4)
             self.records.append(
@@ -129,6 +133,11 @@ class Loop:
             rounds[-1]["physics"], rounds[-1]["next_prompt"] = record["physics"], record["next_prompt"]
             rounds[-1]["seconds_rewrite"] = record["seconds"]
             rounds[-1]["calls"] = [*rounds[-1]["calls"], *record.get("calls", [])]
+
+    def _propose(self, histories: Sequence[Sequence[Row]], stage2: Stage2) -> list[str]:
+        if self.rewriter is not None:
+            return revise(histories, stage2, self.rewriter)
+        return rewrite(histories, stage2, self.models, self.examples)
 
 
 def loop_hash(recipe: Recipe, strategy: Strategy = SSPO) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from ..data.ids import derived_seed
 from ..data.ranking import mean_score
 from ..data.store import Row
+from ..data.trajectory import score_columns
 from ..models import Embedder, ModelPool
 from ..models.usage import at_places
 from ..prompting.chat import Messages
@@ -116,7 +117,10 @@ def _problem(rounds: Sequence[Row], stage2: Stage2) -> str:
 def rewrite_inputs(rounds: Sequence[Row], stage2: Stage2) -> list[object]:
     """What a rewrite, with its physics check, is made from beside models, settings and texts."""
     first, last = rounds[0], rounds[-1]
-    told = [[row["prompt"], row["critique"], mean_score(row) if stage2.memory else None] for row in rounds]
+    # A fine-tuned rewriter is shown the best attempts by the ranking, which looks at every score.
+    scores = [[row[name] for name in score_columns(row)] if stage2.rewriter else mean_score(row) for row in rounds]
+    shown = scores if stage2.memory else [None] * len(rounds)
+    told = [[row["prompt"], row["critique"], score] for row, score in zip(rounds, shown, strict=True)]
     physics = [first["phys_law"], last["motion"]] if stage2.physics != "off" else []
     return [first["source_prompt"], last["prompt_id"], last["seed"], told, physics]
 

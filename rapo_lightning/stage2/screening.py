@@ -303,7 +303,7 @@ def round_row(take: Take, item: Screened, names: Mapping[str, str], recipe_hash:
         "motion": item.judgements[FLOW]["motion"] if FLOW in item.judgements else "",
         "next_prompt": "",
         "video_model": names["video_model"],
-        "vision_language_model": "",
+        "vision_language_model": names["vision_language_model"],
         "language_model": names["language_model"],
         "recipe_hash": recipe_hash,
         "seconds_generate": item.generation.get("seconds", 0.0),

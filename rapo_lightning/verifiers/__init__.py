@@ -4,6 +4,7 @@ from .base import Judgement, Verifier, View
 from .basic import MeanOfVerifiers, TextFidelity, WordCount
 from .physics import Physics
 from .temporal import MotionSmoothness, TemporalCoherence
+from .vlm_alignment import VlmAlignment
 from .vlm_aspects import VlmAspects
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "TextFidelity",
     "Verifier",
     "View",
+    "VlmAlignment",
     "VlmAspects",
     "WordCount",
 ]

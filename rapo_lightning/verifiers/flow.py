@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import cv2
 import numpy as np
@@ -87,10 +88,15 @@ def follow(values: NDArray[np.float32], field: Field) -> NDArray[np.float32]:
         values: The next frame, or the next field, `(height, width, channels)`.
         field: Where each pixel goes.
     """
-    height, width = field.shape[:2]
-    places = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32) + field
-    found = cv2.remap(values, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    places = _grid(*field.shape[:2]) + field
+    found = cv2.remap(values, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
     return np.asarray(found, np.float32)
+
+
+@cache
+def _grid(height: int, width: int) -> Field:
+    """Each pixel's own place."""
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
 
 
 def speeds(field: Field) -> NDArray[np.float32]:

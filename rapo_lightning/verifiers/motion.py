@@ -64,12 +64,13 @@ def coherence(frames: Frames, flows: Sequence[Field]) -> float:
         flows: The `fields` of its pictures.
     """
     missed = by_chance = 0.0
-    for first, second, flow in zip(frames[:-1].astype(np.float32), frames[1:].astype(np.float32), flows, strict=True):
-        changed = np.abs(second - first).max(axis=-1) > _CHANGED
-        if changed.sum() < _FEWEST:
-            continue
-        missed += float(np.abs(follow(second, flow) - first).mean(axis=-1)[changed].sum())
-        by_chance += _chance(np.concatenate([first[changed], second[changed]])) * float(changed.sum())
+    values = frames.astype(np.float32)
+    everywhere = np.asarray((np.abs(np.diff(values, axis=0)) > _CHANGED).any(axis=-1))
+    for first, second, flow, changed in zip(values[:-1], values[1:], flows, everywhere, strict=True):
+        here, there = first[changed], second[changed]
+        if len(here) >= _FEWEST:
+            missed += float(np.abs(follow(second, flow)[changed] - here).mean()) * len(here)
+            by_chance += _chance(np.concatenate([here, there])) * len(here)
     return max(0.0, 1 - missed / by_chance) if by_chance else 1.0
 
 
@@ -96,24 +97,10 @@ def smoothness(flows: Sequence[Field], masks: Masks) -> float | None:
 
 
 def _by_region(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Sums over the regions, `(REGIONS, REGIONS, ...)`, of values, `(height, width, ...)`."""
-    rows = np.array_split(values, REGIONS, axis=0)
-    return np.array([[cell.sum(axis=(0, 1)) for cell in np.array_split(row, REGIONS, axis=1)] for row in rows])
-
-
-def _regions(
-    flows: Sequence[Field], masks: Masks
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """By pair and region the sum of the moving pixels' displacements, their number, and that of all pixels."""
-    shape = flows[0].shape[:2] if flows else (1, 1)
-    sums = [_by_region(flow * mask[..., None]) for flow, mask in zip(flows, masks, strict=True)]
-    counts = [_by_region(mask.astype(np.float32)) for mask in masks]
-    pixels = _by_region(np.ones(shape, np.float32))
-    return (
-        np.array(sums, float).reshape(-1, REGIONS, REGIONS, 2),
-        np.array(counts, float).reshape(-1, REGIONS, REGIONS),
-        pixels,
-    )
+    """Sums over the regions, `(pairs, REGIONS, REGIONS, ...)`, of values, `(pairs, height, width, ...)`."""
+    starts = [np.arange(REGIONS) * length // REGIONS for length in values.shape[1:3]]
+    rows = np.add.reduceat(values.astype(np.float64), starts[0], axis=1)
+    return np.asarray(np.add.reduceat(rows, starts[1], axis=2))
 
 
 def measure_motion(frames: Frames, fps: float) -> Motion:
@@ -132,15 +119,19 @@ def measure_motion(frames: Frames, fps: float) -> Motion:
     masks = moving(shown, flows)
     step = max(1, round(fps / _RATE))
     sampled = flows if step == 1 else fields(shown[::step])
-    sums, counts, pixels = _regions(sampled, masks if step == 1 else moving(shown[::step], sampled))
-    rate = fps / step / np.array([small.shape[2], small.shape[1]])
+    sampled_masks = masks if step == 1 else moving(shown[::step], sampled)
+    shape = shown.shape[1:]
+    whose = np.array(sampled_masks, np.float32).reshape(-1, *shape)
+    sums = _by_region(np.array(sampled, np.float32).reshape(-1, *shape, 2) * whose[..., None])
+    counts, pixels = _by_region(whose), _by_region(np.ones((1, *shape), np.float32))
+    rate = fps / step / np.array([shape[1], shape[0]])
     everywhere = counts.sum(axis=(1, 2))
     return Motion(
         seconds=step / fps,
         velocity=sums.sum(axis=(1, 2)) / np.maximum(everywhere, 1)[:, None] * rate,
         moving=everywhere / pixels.sum(),
         region_velocity=sums / np.maximum(counts, 1)[..., None] * rate,
-        region_moving=counts / np.maximum(pixels, 1),
+        region_moving=counts / pixels,
         coherence=coherence(small, flows),
         smoothness=smoothness(flows, masks),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..models import ModelPool
+from ..models.usage import at_places
 from ..prompting.chat import Messages
 from ..prompting.judging import SCORE_MARK
 from ..prompting.templates import template
@@ -44,7 +45,8 @@ class Physics:
         asked = [index for index, judgement in enumerate(judgements) if judgement is None]
         if asked:
             questions = [physics_question(views[index].phys_law, views[index].motion_words) for index in asked]
-            likely = models.language.choose(questions, [SCORE_MARK] * len(asked), CHOICES)
+            with at_places(asked):
+                likely = models.language.choose(questions, [SCORE_MARK] * len(asked), CHOICES)
             for index, score in zip(asked, graded(likely), strict=True):
                 judgements[index] = Judgement(score)
         return [judgement or Judgement(None) for judgement in judgements]

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models import VisionLanguageModel
+from ..models import ModelPool, VisionLanguageModel
+from ..models.usage import at_places
 from ..prompting.chat import Messages
-from ..prompting.judging import LOOK, SCORE_MARK, SCORES, before_score, second_turn
+from ..prompting.judging import LOOK, SCORE_MARK, before_score, critique_of, second_turn
+from ..prompting.text import one_line
+from .base import Judgement, View
+from .grading import CHOICES, graded
+from .usable import unreadable
 
 SHOWN_TOKENS = COMPARED_TOKENS = 128
 """Longest answers in tokens, ours; what a model says beyond them is cut off."""
-_ENOUGH = 0.5
-"""Least probability of the five scores together for which their mean says anything."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class VlmVerdict:
     Attributes:
         shown: What the video shows.
         compared: What the request asks for and what of it is missing or wrong.
-        score: Mean over the probabilities of the scores 1 to 5; None where the model would say something else.
+        score: 0..1, the mean over the probabilities of the scores 1 to 5; None where the model would say something else.
     """
 
     shown: str
@@ -59,8 +62,27 @@ def look_and_compare(
     questions = [_question(*pair) for pair in zip(requests, shown, strict=True)]
     compared = [before_score(text) for text in model.answer(videos, fps, questions, COMPARED_TOKENS)]
     openings = [f"{text} {SCORE_MARK}".lstrip() for text in compared]
-    likely = model.choose(videos, fps, questions, openings, [str(score) for score in SCORES])
-    totals = likely.sum(axis=1)
-    means = (likely @ np.array(SCORES)) / np.maximum(totals, 1e-12)
-    scores = [float(mean) if total >= _ENOUGH else None for mean, total in zip(means, totals, strict=True)]
+    scores = graded(model.choose(videos, fps, questions, openings, CHOICES))
     return [VlmVerdict(*values) for values in zip(shown, compared, scores, strict=True)]
+
+
+class VlmAlignment:
+    """How far a video shows what the user asked for, 0..1, by the recipe's vision-language model, in two turns."""
+
+    name = "vlm_alignment"
+    uses = ("vision_language_model",)
+
+    def judge(self, views: Sequence[View], models: ModelPool) -> list[Judgement]:
+        """One judgement per video; its critique says what was seen, and what is missing or wrong."""
+        judgements = [Judgement(None, unreadable(view.frames)) for view in views]
+        readable = [index for index, judgement in enumerate(judgements) if not judgement.critique]
+        if not readable:
+            return judgements
+        chosen = [views[index] for index in readable]
+        videos, requests = [view.frames for view in chosen], [view.source_prompt for view in chosen]
+        with at_places(readable):
+            verdicts = look_and_compare(models.vision_language, videos, chosen[0].fps, requests)
+        for index, verdict in zip(readable, verdicts, strict=True):
+            critique = one_line(critique_of(verdict.shown, verdict.compared))
+            judgements[index] = Judgement(verdict.score, critique)
+        return judgements

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..models import ModelPool, VisionLanguageModel
+from ..models.usage import at_places
 from ..prompting.chat import Messages
 from ..prompting.judging import LOOK, SCORE_MARK, before_score
 from ..prompting.templates import table, template
@@ -72,7 +73,9 @@ class VlmAspects:
         readable = [index for index, judgement in enumerate(judgements) if not judgement.critique]
         if readable:
             chosen = [views[index] for index in readable]
-            for index, judgement in zip(readable, self._grade(chosen, models.vision_language), strict=True):
+            with at_places(readable):
+                found = self._grade(chosen, models.vision_language)
+            for index, judgement in zip(readable, found, strict=True):
                 judgements[index] = judgement
         return judgements
 

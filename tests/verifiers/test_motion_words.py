@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -12,14 +14,21 @@ def said(places: list[tuple[float, float]], size: tuple[int, int] = (96, 128)) -
     return motion_words(measure_motion(moving_patch(places, size), FPS))
 
 
+def pace(words: str, way: str) -> int:
+    """The first pace that is said of a way."""
+    found = re.search(rf"goes {way} at (\d+) %", words)
+    assert found is not None, words
+    return int(found.group(1))
+
+
 def test_way_and_pace_are_said() -> None:
     words = said(rolling())
-    assert "right at 2" in words
+    assert 23 <= pace(words, "right") <= 27
     assert "of the width per second for 2.0 s, evenly" in words
     assert "left" not in words.split("Of the picture")[0]
     assert "turns back" not in words
     down = said([(0.4, 0.05 + 0.3 * number / FPS) for number in range(17)])
-    assert "down at 3" in down
+    assert 28 <= pace(down, "down") <= 32
     assert "of the height per second" in down
 
 

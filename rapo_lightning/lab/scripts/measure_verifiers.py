@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...models import ModelPool, SentenceEmbedder, TransformersLanguageModel
-from ...verifiers import MotionSmoothness, Physics, TemporalCoherence, View
+from ...verifiers import MotionSmoothness, Physics, TemporalCoherence, Verifier, View
 from ..degenerate import DEGENERATE
 from ..scene import Scene
 from ..world import FPS, PHYS_LAWS
@@ -27,7 +27,7 @@ from .measure import Figures
 from .training_data import sample_scenes
 
 PARTS = ("broken", "words", "physics")
-VERIFIERS = (TemporalCoherence(), MotionSmoothness())
+VERIFIERS: tuple[Verifier, ...] = (TemporalCoherence(), MotionSmoothness())
 
 
 def view_of(task: Drawing) -> View | None:
@@ -99,6 +99,8 @@ class Measurement:
         right = [known[place].motion == scene.motion for place, scene in zip(nearest, self.scenes, strict=True)]
         lengths = [len(text.split()) for text in said]
         self.figures.note("motion_named_by_words", right, words=round(float(np.mean(lengths)), 1), most=max(lengths))
+        moves = [scene.motion not in ("rest", "beside") for scene in self.scenes]
+        self.figures.note("motion_named_by_words, where something moves", np.array(right)[moves])
 
     def physics(self) -> None:
         """The grade under a clip's own law, under another motion's, and how often the first is the higher one."""
