@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from ..prompting.revision import Attempt, kept_attempts, revision_turn
 from .captions import caption
+from .changing import options, with_value
 from .degrade import UNKNOWN, degrade_caption
 from .describing import FAULT_NAMES, description, missing
 from .requests import asked, wordings
 from .scene import Scene, sample_scene
 from .user_prompts import user_prompt
-from .world import BACKGROUNDS, COLOURS, DIRECTED_MOTIONS, DIRECTIONS, SHAPES, SINGLE_MOTIONS, SIZES
+from .world import DIRECTIONS
 
 INVENTED_SHARE = 0.5
 """Share of the requests in the lab's users' words that have one or two invented phrases."""
@@ -34,34 +34,31 @@ ERROR_SHARE = 0.04
 """How often the judge is wrong about an attribute."""
 MOST = 4
 """Most attempts in a turn."""
-_ONSETS, _VOWELS, _ENDS = (
-    [
-        "b",
-        "d",
-        "f",
-        "g",
-        "k",
-        "l",
-        "m",
-        "n",
-        "p",
-        "r",
-        "s",
-        "t",
-        "v",
-        "z",
-        "br",
-        "cl",
-        "dr",
-        "fl",
-        "gr",
-        "pl",
-        "st",
-        "tr",
-    ],
-    ["a", "e", "i", "o", "u", "ai", "ou"],
-    ["n", "l", "r", "m", "sk", "t"],
-)
+_ONSETS = [
+    "b",
+    "d",
+    "f",
+    "g",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "t",
+    "v",
+    "z",
+    "br",
+    "cl",
+    "dr",
+    "fl",
+    "gr",
+    "pl",
+    "st",
+    "tr",
+]
+_VOWELS, _ENDS = ["a", "e", "i", "o", "u", "ai", "ou"], ["n", "l", "r", "m", "sk", "t"]
 
 
 def invented(rng: np.random.Generator, verb: bool = False) -> str:
@@ -100,34 +97,15 @@ def draw_request(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str,
     return text, named, unclear, caption(scene, rng)
 
 
-def _options(scene: Scene, key: str) -> list[str]:
-    if key == "motion":
-        return list(SINGLE_MOTIONS) if len(scene.bodies) == 1 else [scene.motion]
-    sizes = [size for size in SIZES if len(scene.bodies) == 1 or size != "large"]
-    kinds: dict[str, list[str]] = {
-        "shape": list(SHAPES), "colour": list(COLOURS), "size": sizes,
-        "background": list(BACKGROUNDS), "direction": list(DIRECTIONS),
-    }  # fmt: skip
-    return kinds[key.removesuffix("_2")]
-
-
 def _changed(scene: Scene, key: str, value: str, rng: np.random.Generator) -> Scene:
-    if key == "motion":
-        direction = scene.direction or str(rng.choice(list(DIRECTIONS)))
-        return replace(scene, motion=value, direction=direction if value in DIRECTED_MOTIONS else "")
-    if key == "background":
-        return replace(scene, background=value)
-    if key == "direction":
-        return replace(scene, direction=value)
-    bodies, index = list(scene.bodies), int(key.endswith("_2"))
-    bodies[index] = replace(bodies[index], **{key.removesuffix("_2"): value})
-    return replace(scene, bodies=tuple(bodies))
+    direction = (scene.direction or str(rng.choice(list(DIRECTIONS)))) if key == "motion" else ""
+    return with_value(scene, key, value, direction)
 
 
 def _wrong(scene: Scene, key: str, taken: Sequence[str], rng: np.random.Generator) -> str:
     """A value that is neither right nor taken; empty where none is left."""
     other = {body.colour for body in scene.bodies} if key.startswith("colour") else set[str]()
-    left = [v for v in _options(scene, key) if v != scene.attributes.get(key) and v not in (*taken, *other)]
+    left = [v for v in options(scene, key) if v != scene.attributes.get(key) and v not in (*taken, *other)]
     return left[int(rng.integers(len(left)))] if left else ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from ...console import say
 from ..captions import CLOSINGS, OPENINGS, caption
+from ..changing import SECOND, options, with_value
 from ..degenerate import DEGENERATE
 from ..oracle import Reading, read_video
 from ..scene import Scene, sample_scene
 from ..user_prompts import user_prompt
-from ..world import BACKGROUNDS, COLOURS, DIRECTED_MOTIONS, DIRECTIONS, SHAPES, SINGLE_MOTIONS, SIZES
+from ..world import DIRECTED_MOTIONS, DIRECTIONS, SINGLE_MOTIONS
 from .judging import Drawing, Frames, Workers
 from .videos import generate, load_pipeline
 
@@ -42,28 +43,16 @@ class Clip:
     reading: Reading
 
 
-def _options(scene: Scene, key: str) -> list[str]:
-    sizes = [size for size in SIZES if size != "large" or len(scene.bodies) == 1]
-    options: dict[str, list[str]] = {
-        "shape": list(SHAPES), "colour": list(COLOURS), "size": sizes, "background": list(BACKGROUNDS),
-    }  # fmt: skip
-    return options[key]
-
-
 def _changed_once(scene: Scene, key: str, rng: np.random.Generator) -> Scene:
     if key == "motion":
         if len(scene.bodies) == 2:
             return scene
         motion = str(rng.choice(SINGLE_MOTIONS))
-        return replace(
-            scene, motion=motion, direction=str(rng.choice(DIRECTIONS)) if motion in DIRECTED_MOTIONS else ""
-        )
-    value = str(rng.choice(_options(scene, key)))
-    if key == "background":
-        return replace(scene, background=value)
-    bodies, index = list(scene.bodies), int(rng.integers(len(scene.bodies)))
-    bodies[index] = replace(bodies[index], **{key: value})
-    return replace(scene, bodies=tuple(bodies))
+        return with_value(scene, key, motion, str(rng.choice(DIRECTIONS)) if motion in DIRECTED_MOTIONS else "")
+    value = str(rng.choice(options(scene, key)))
+    if key != "background" and rng.integers(len(scene.bodies)):
+        key += SECOND
+    return with_value(scene, key, value)
 
 
 def changed(scene: Scene, rng: np.random.Generator) -> Scene:
