@@ -17,6 +17,7 @@ from .pairs import pairs
 from .quickstart import quickstart
 from .refine import refine
 from .report import report
+from .score import score
 from .validate import validate
 
 COMMANDS: dict[str, Callable[..., object]] = {
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "discriminator": discriminator,
     "refine": refine,
     "evaluate": evaluate,
+    "score": score,
     "validate": validate,
     "report": report,
 }

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..errors import RunError
 
 _LOG = logging.getLogger(__name__)
+_UNKNOWN_RATE = 8.0
 Frames = NDArray[np.uint8]
 """RGB, `(frames, height, width, 3)`."""
 
@@ -55,6 +56,16 @@ def count_frames(path: Path) -> int:
         return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     finally:
         capture.release()
+
+
+def frame_rate(path: Path) -> float:
+    """Frames per second of a video file; 8 where it does not say."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        rate = float(capture.get(cv2.CAP_PROP_FPS)) if capture.isOpened() else 0.0
+    finally:
+        capture.release()
+    return rate if 0 < rate < 1000 else _UNKNOWN_RATE
 
 
 def read_video(path: Path) -> Frames:

@@ -13,6 +13,7 @@ from ..models import ModelPool
 from ..verifiers import Judgement, View
 from ..verifiers.usable import unreadable
 from .oracle import judge_bytes
+from .world import FRAME_SIZE
 
 
 class LabOracle:
@@ -34,7 +35,7 @@ class LabOracle:
 
     def judge(self, views: Sequence[View], models: ModelPool) -> list[Judgement]:
         """One judgement per video."""
-        faults = [unreadable(view.frames) for view in views]
+        faults = [unreadable(view.frames) or _other_size(view.frames) for view in views]
         tasks = [(view.source_prompt, view.frames) for view, fault in zip(views, faults, strict=True) if not fault]
         judged = iter(self._judge(tasks))
         return [Judgement(None, fault) if fault else next(judged) for fault in faults]
@@ -46,3 +47,10 @@ class LabOracle:
             # Not forked: this process may hold a CUDA context, which does not survive a fork.
             self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
         return [Judgement(*result) for result in self._pool.map(judge_bytes, tasks, chunksize=4)]
+
+
+def _other_size(frames: NDArray[np.uint8]) -> str:
+    height, width = frames.shape[1:3]
+    if height == width == FRAME_SIZE:
+        return ""
+    return f"The lab's oracle reads frames of {FRAME_SIZE} x {FRAME_SIZE} pixels. Got {width} x {height}."
