@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedTokenizerBase
+from transformers import DynamicCache
 
-from ..checkpoints import loading, locate
+from ..checkpoints import locate
 from ..data.ids import derived_seed
 from ..prompting.chat import Messages, Sampling
+from .causal_model import adapter_key, load_causal_model, with_adapter
 from .chat_template import encode_conversations
 from .choosing import first_tokens, likelihoods
 from .sampling import processors
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TransformersLanguageModel:
@@ -53,7 +52,7 @@ class TransformersLanguageModel:
             return
         model, self.tokenizer = load_causal_model(self.name, self.dtype)
         if self.adapter:
-            model = _with_adapter(model, self.adapter, "merged").merge_and_unload()
+            model = with_adapter(model, self.adapter, "merged").merge_and_unload()
         self.model = model.eval()
 
     def to(self, device: torch.device) -> None:
@@ -81,16 +80,16 @@ class TransformersLanguageModel:
         if wanted:
             self._add(wanted)
             self._peft.base_model.enable_adapter_layers()
-            self._peft.set_adapter(_adapter_key(wanted))
+            self._peft.set_adapter(adapter_key(wanted))
         else:
             self._peft.base_model.disable_adapter_layers()
         self._active = wanted
 
     def _add(self, adapter: str) -> None:
         """Reads an adapter from disk, once."""
-        key = _adapter_key(adapter)
+        key = adapter_key(adapter)
         if self._peft is None:
-            self._peft = _with_adapter(self.model, adapter, key)
+            self._peft = with_adapter(self.model, adapter, key)
         elif key not in self._peft.peft_config:
             self._peft.load_adapter(locate(adapter), adapter_name=key, autocast_adapter_dtype=False)
         self.model.eval()
@@ -225,39 +224,3 @@ class AdaptedLanguageModel:
         """Probabilities of how answers go on; see `base.LanguageModel`."""
         self.base.switch(self.adapter)
         return self.base.likelihoods(conversations, openings, choices)
-
-
-def _adapter_key(folder: str) -> str:
-    """Name under which PEFT keeps an adapter; names of modules may hold no dots, paths do."""
-    return f"adapter_{derived_seed(locate(folder))}"
-
-
-def _with_adapter(model: Any, adapter: str, key: str) -> Any:
-    from peft import PeftModel
-
-    with loading("adapter", adapter):
-        # In the base's own type: adapters are stored in bfloat16 and would otherwise be kept in float32 beside it.
-        return PeftModel.from_pretrained(model, locate(adapter), adapter_name=key, autocast_adapter_dtype=False)
-
-
-def load_causal_model(
-    checkpoint: str, dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Loads a causal language model on the CPU and its tokenizer, padding on the left.
-
-    Args:
-        checkpoint: Name in the checkpoint manifest, folder, or hub id.
-        dtype: As in `TransformersLanguageModel`.
-    """
-    path = locate(checkpoint)
-    weights = _DTYPES.get(dtype, torch.bfloat16 if torch.cuda.is_available() else torch.float32)
-    with loading("language model", path):
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    # A checkpoint's own sampling defaults would only add warnings: decoding is greedy over perturbed scores.
-    generation = model.generation_config
-    generation.do_sample, generation.temperature, generation.top_p, generation.top_k = False, None, None, None
-    generation.repetition_penalty = None
-    return model, tokenizer

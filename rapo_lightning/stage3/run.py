@@ -12,8 +12,8 @@ from datamodules import PairDataModule
 from ..checkpoints import identity, weights_identity
 from ..console import say
 from ..errors import UserError
+from ..models.causal_model import load_causal_model
 from ..models.refiner import RefinerFolder, read_refiner
-from ..models.transformers_language import load_causal_model
 from ..prompting.pairs import SftPair
 from ..recipe import Recipe
 from ..recipe.components import check

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from datamodules import PairDataModule
+from rapo_lightning.models.causal_model import load_causal_model
 from rapo_lightning.models.refiner import refiner_messages
-from rapo_lightning.models.transformers_language import load_causal_model
 from rapo_lightning.recipe import Lora, Stage3
 from rapo_lightning.stage3.module import RefinerModule
 from rapo_lightning.stage3.pairs import SftPair

@@ -9,8 +9,8 @@ import torch
 from datamodules.pairs import IGNORED, PairDataModule, tokenize_pairs
 from rapo_lightning.data.ranking import Ranking
 from rapo_lightning.errors import RunError, UserError
+from rapo_lightning.models.causal_model import load_causal_model
 from rapo_lightning.models.refiner import refiner_messages
-from rapo_lightning.models.transformers_language import load_causal_model
 from rapo_lightning.recipe import Lora, Pairs, Recipe, Stage2, Stage3
 from rapo_lightning.recipe.verifiers import check_verifier_names
 from rapo_lightning.stage3.module import RefinerModule
