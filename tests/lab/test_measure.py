@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from rapo_lightning.lab.degenerate import DEGENERATE
 from rapo_lightning.lab.scene import Body, Scene
-from rapo_lightning.lab.scripts import measure
+from rapo_lightning.lab.scripts import measure, measure_verifiers
 from rapo_lightning.lab.scripts.judging import Drawing, judge_drawing, read_drawing, shares
 from tests.helpers import ROOT
 
@@ -43,3 +44,17 @@ def test_an_unknown_part_is_refused(monkeypatch, capsys) -> None:
     with pytest.raises(SystemExit):
         measure.main()
     assert "invalid choice: 'everything'" in capsys.readouterr().err
+
+
+def test_verifiers_of_motion_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "figures.json"
+    monkeypatch.setattr(
+        "sys.argv", ["x", "--parts", "broken", "words", "--scenes", "12", "--known", "20", "--out", str(target)]
+    )
+    measure_verifiers.main()
+    figures = json.loads(target.read_text())
+    assert figures["temporal_coherence: true"]["mean"] > 0.8
+    assert figures["temporal_coherence: noise_tail"]["mean"] < 0.3
+    assert figures["motion_smoothness: stuttering"]["mean"] < 0.2
+    assert figures["temporal_coherence: shuffled"]["lower"] > 0.8
+    assert figures["motion_named_by_words"]["n"] == 12
