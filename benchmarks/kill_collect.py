@@ -42,17 +42,18 @@ class Outcome:
     differs: list[str]
 
 
-def _without_times(row: dict[str, Any]) -> dict[str, Any]:
+def without_times(row: dict[str, Any]) -> dict[str, Any]:
+    """A row or record without what differs from run to run."""
     return {name: value for name, value in row.items() if not name.startswith("seconds")}
 
 
 def contents(folder: Path) -> dict[str, Any]:
     """What a finished run holds, by part: rows, records of each phase, videos, and the names of all files."""
-    rows = [json.dumps(_without_times(row), sort_keys=True) for row in read_rows(folder / "trajectories")]
+    rows = [json.dumps(without_times(row), sort_keys=True) for row in read_rows(folder / "trajectories")]
     found: dict[str, Any] = {"rows": rows}
     for phase in PHASES:
         lines = (folder / f"records/{phase}.0.jsonl").read_text(encoding="utf-8").splitlines()
-        kept = {record["key"]: _without_times(record) for record in map(json.loads, lines)}
+        kept = {record["key"]: without_times(record) for record in map(json.loads, lines)}
         found[phase] = kept
     videos = sorted(folder.glob("videos/*/*"))
     found["videos"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in videos}

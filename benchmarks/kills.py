@@ -30,6 +30,24 @@ def _work(command: str, recipe: str, folder: str) -> None:
     sys.exit(code)
 
 
+def descendants(pid: int, title: str) -> list[int]:
+    """Processes that a process has started, directly or not, whose title begins with a text (Linux)."""
+    parents: dict[int, int] = {}
+    titles: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            # The name, in brackets, may hold spaces.
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            titles[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+    found, below = [], [pid]
+    while below:
+        parent = below.pop()
+        children = [child for child, its in parents.items() if its == parent]
+        below += children
+        found += [child for child in children if titles.get(child, "").startswith(title)]
+    return sorted(found)
+
+
 class Runs:
     """Runs of one command on one recipe."""
 

@@ -8,11 +8,11 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from rapo_lightning.data.prompts import Prompt, RoundBatch
+from rapo_lightning.data.prompts import Prompt, RoundBatch, Share
 
 
 class PromptDataModule(lightning.LightningDataModule):
-    """Gives each rank every n-th of the prompts that are left, in batches that go through all rounds before the next.
+    """Gives each rank its share of the prompts that are left, in batches that go through all rounds before the next.
 
     Use with `Trainer(use_distributed_sampler=False)`: Lightning's own sampler fails when a resumed run has fewer prompts
     left than ranks.
@@ -22,7 +22,7 @@ class PromptDataModule(lightning.LightningDataModule):
         """Takes the prompts that are left to do.
 
         Args:
-            prompts: In the same order on every rank.
+            prompts: The same on every rank.
             batch_size: Prompts per batch.
             rounds: Rounds of each batch; stages without rounds have one.
         """
@@ -34,7 +34,7 @@ class PromptDataModule(lightning.LightningDataModule):
         """Steps of this rank, one `RoundBatch` each."""
         rank = self.trainer.global_rank if self.trainer else 0
         world = self.trainer.world_size if self.trainer else 1
-        share = self.prompts[rank::world]
+        share = Share(rank, world).of(self.prompts)
         batches = [share[begin : begin + self.batch_size] for begin in range(0, len(share), self.batch_size)]
         steps = [RoundBatch(number, batch) for batch in batches for number in range(self.rounds)]
         return DataLoader(steps, batch_size=1, collate_fn=lambda items: items[0])  # type: ignore[arg-type]

@@ -117,6 +117,15 @@ def test_two_processes_resume_with_one_prompt_left(run: Path, recipe: Path, tmp_
     assert comparable(read_rows(tmp_path / "trajectories")) == comparable(rows)
 
 
+def test_a_process_without_a_prompt_waits_for_the_other(run: Path, recipe: Path, tmp_path: Path) -> None:
+    devices = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+    result = run_cli("collect", str(recipe), "--out", str(tmp_path), "--limit", "1", *devices, *ALLOW)
+    assert result.returncode == 0, result.stderr
+    found = comparable(read_rows(tmp_path / "trajectories"))
+    assert len(found) == 3
+    assert [row for row in comparable(read_rows(run / "trajectories")) if row in found] == found
+
+
 def read_rows_of(path: Path) -> list[Row]:
     import pyarrow.parquet
 

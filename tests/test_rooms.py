@@ -17,7 +17,7 @@ FLOORS = [
     {"running", "verifiers"},
     {"datamodules"},
     {"stage1", "stage2", "stage3"},
-    {"evaluation", "report"},
+    {"evaluation", "report", "collection"},
     {"commands", "lab"},
     {"cli"},
     {"__main__", "__init__"},

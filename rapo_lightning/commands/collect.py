@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from ..console import say
 from ..recipe import Recipe
 from ..recipe.files import recipe_text
 
 
-def collect(recipe: Recipe, *, out: str = "") -> Path:
+def collect(
+    recipe: Recipe,
+    *,
+    out: str = "",
+    shard: str = "",
+    engine: Literal["lightning", "ray"] = "lightning",
+    workers: int = 0,
+) -> Path:
     """Run the closed loop over a prompt file and log trajectories.
 
     Run again it goes on where it stopped; more rounds continue a finished run, and another verifier scores the videos
@@ -18,41 +26,39 @@ def collect(recipe: Recipe, *, out: str = "") -> Path:
     Args:
         recipe: The recipe.
         out: Run folder; default: runs/<recipe name>.
+        shard: Share of the prompts, i/n for the i-th of n; shards may run at once in one run folder.
+        engine: Who starts the processes: Lightning, or a Ray cluster (extra `ray`).
+        workers: Workers of the Ray cluster; 0 is one per GPU, or one per machine where there are none.
 
     Returns:
         The run folder.
     """
-    from ..data.prompts import fixed_texts, read_prompts
+    from ..collection import CollectionWorker, check_ray, collect_with_ray
+    from ..data.prompts import read_prompts, read_share
     from ..data.trajectory import by_prompt
     from ..recipe.identity import row_hash
     from ..recipe.verifiers import check_verifier_names
     from ..running.folder import locked, run_folder, save_recipe
-    from ..running.pool import fetch_models, open_pool, rewriter_checkpoints
+    from ..running.pool import fetch_models, rewriter_checkpoints
     from ..running.trainer import check_trainer
-    from ..stage1.align import AlignParts
-    from ..stage1.run import align_prompts
-    from ..stage2.judges import build_judges
-    from ..stage2.run import run_loop
 
+    share = read_share(shard)
+    if engine == "ray":
+        check_ray()
     check_trainer(recipe.trainer)
-    prompts = read_prompts(recipe.prompts, recipe.limit)
-    models = open_pool(recipe)
-    judges = build_judges(recipe)
+    prompts = share.of(read_prompts(recipe.prompts, recipe.limit))
+    worker = CollectionWorker(recipe, run_folder(recipe, out), share.name, tidy=not share.name)
     check_verifier_names(recipe)
-    parts = AlignParts.from_recipe(recipe, models) if recipe.stage2.start == "stage1" else None
-    with locked(run_folder(recipe, out)) as folder:
-        fetch_models(recipe, further=rewriter_checkpoints(recipe, stage1=parts is not None))
+    with locked(worker.folder, share.name) as folder:
+        fetch_models(recipe, further=rewriter_checkpoints(recipe, stage1=worker.parts is not None))
         save_recipe(recipe_text(recipe), folder, "collect", row_hash(recipe))
-        start = None
-        if parts is not None:
-            aligned = align_prompts(recipe, prompts, folder / "aligned", models, parts)
-            start = fixed_texts({identity: row["prompt"] for identity, row in aligned.items()})
-        origin = (
-            f"stage 1, {f'with the graph {recipe.graph}' if recipe.graph else 'without a graph'}"
-            if parts is not None
-            else "the users' prompts (`stage2.start`)"
-        )
-        say(f"the loop starts from {origin}")
-        rows = run_loop(recipe, prompts, folder, folder, models, judges, start)
+        say(f"the loop starts from {_origin(recipe)}")
+        rows = collect_with_ray(worker, prompts, workers) if engine == "ray" else worker.run(prompts)
     say(f"{len(rows)} rows of {len(by_prompt(rows))} prompts in {folder / 'trajectories'}")
     return folder
+
+
+def _origin(recipe: Recipe) -> str:
+    if recipe.stage2.start != "stage1":
+        return "the users' prompts (`stage2.start`)"
+    return f"stage 1, {f'with the graph {recipe.graph}' if recipe.graph else 'without a graph'}"

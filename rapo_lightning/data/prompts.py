@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,49 @@ class RoundBatch:
 
     round: int
     prompts: list[Prompt]
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of several equal shares of a list of prompts, dealt out in the order of their ids, which are hashes.
+
+    So neighbours in a file, which are alike, come into different shares, and shares differ by one prompt at most. Who
+    starts the shares need not agree on anything but the list.
+
+    Attributes:
+        index: Which, from 0.
+        count: How many there are; there may be more than prompts.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """The prompts of this share, in the order in which they came."""
+        by_hash = sorted(range(len(prompts)), key=lambda place: prompts[place].id)
+        return [prompts[place] for place in sorted(by_hash[self.index :: self.count])]
+
+    @property
+    def name(self) -> str:
+        """Part of a file's name; empty if the share is all there is."""
+        return f"{self.index + 1}-of-{self.count}" if self.count > 1 else ""
+
+
+def read_share(text: str) -> Share:
+    """The share that `i/n` means: the i-th of n, from 1; nothing means all.
+
+    Raises:
+        UserError: If it means none.
+    """
+    if not text:
+        return Share()
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text.strip())
+    index, count = (int(number) for number in found.groups()) if found else (0, 0)
+    if not 1 <= index <= count:
+        raise UserError(
+            f"`--shard` must be i/n with i from 1 to n, such as 1/4 to 4/4. Got {text!r}; name one of the n shares."
+        )
+    return Share(index - 1, count)
 
 
 PromptTexts = Callable[[Sequence[Prompt]], list[str]]

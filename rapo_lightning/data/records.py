@@ -24,12 +24,12 @@ Record = dict[str, Any]
 class Records:
     """The records of a run folder, `records/<phase>.<process>.jsonl`; the latest of a key counts."""
 
-    def __init__(self, run_folder: Path, process: int = 0) -> None:
+    def __init__(self, run_folder: Path, process: int | str = 0) -> None:
         """Opens or creates the records.
 
         Args:
             run_folder: The run folder.
-            process: Number of this process (its rank), which no other process that writes here has.
+            process: Name of this process (its rank, say), which no other process that writes here has.
 
         Raises:
             RunError: If the folder cannot be created, or a file is damaged elsewhere than at its end.

@@ -121,6 +121,9 @@ def read_parts(folder: Path, identity: tuple[str, ...], recipe_hash: str | None 
     for path in sorted(folder.glob("*.parquet")):
         try:
             part = pyarrow.parquet.read_table(path).to_pylist()
+        except FileNotFoundError:
+            # Another process of the run has cleaned up since the folder was listed: its rows are in other parts.
+            continue
         except (pyarrow.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise RunError(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from ..console import say
 from ..data.store import Row, make_folder
@@ -17,7 +18,9 @@ from ..recipe import Recipe
 from ..recipe.files import load_recipe
 from ..recipe.identity import settings_hash
 
-_LOCK, _HOLDER = ".lock", ".lock.pid"
+_LOCK = ".lock"
+_GATE_SECONDS = 30.0
+"""How long a shard waits for its turn where many start at once."""
 _CARD = """\
 ---
 configs:
@@ -45,7 +48,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         RunError: If the disk is full or read-only.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Never through a link that somebody laid there.
@@ -82,35 +85,74 @@ def _refuse_links(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[Path]:
+def locked(folder: Path, shard: str = "") -> Iterator[Path]:
     """Creates a run folder and keeps other runs out of it; the processes of one run share its lock.
+
+    The runs of different shards may write at once. Every run takes the folder's own lock first; that of a shard gives it
+    back once it has the shard's.
+
+    Args:
+        folder: The run folder.
+        shard: Name of the share of the prompts that this run is about; empty for all.
 
     Raises:
         RunError: If it cannot be created.
-        UserError: If another run is writing to it.
+        UserError: If another run is writing to it, or to the same shard.
     """
     make_folder(folder)
     _refuse_links(folder)
     if not is_main_process():
         yield folder
         return
-    lock = FileLock(str(folder / _LOCK), timeout=0)
+    lock = _taken_for_shard(folder, shard) if shard else _taken(folder)
+    holder = Path(f"{lock.lock_file}.pid")
+    try:
+        write_text(holder, f"{os.getpid()}\n")
+        yield folder
+    finally:
+        holder.unlink(missing_ok=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _taken(folder: Path) -> BaseFileLock:
+    """The lock of a whole folder."""
+    lock = _acquire(folder / _LOCK, folder)
+    try:
+        for path in sorted(folder.glob(f"{_LOCK}.*-of-*[0-9]")):
+            # A killed shard leaves its file, but not its lock.
+            _acquire(path, folder).release()
+            path.unlink(missing_ok=True)
+            Path(f"{path}.pid").unlink(missing_ok=True)
+    except UserError:
+        lock.release()
+        raise
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+    return lock
+
+
+def _taken_for_shard(folder: Path, shard: str) -> BaseFileLock:
+    """The lock of a shard; other shards hold the folder's own for a moment only."""
+    gate = _acquire(folder / _LOCK, folder, _GATE_SECONDS)
+    try:
+        return _acquire(folder / f"{_LOCK}.{shard}", folder)
+    finally:
+        gate.release()
+
+
+def _acquire(path: Path, folder: Path, seconds: float = 0) -> BaseFileLock:
+    lock = FileLock(str(path), timeout=seconds)
     try:
         lock.acquire()
     except Timeout as error:
-        holder = folder / _HOLDER
+        holder = Path(f"{path}.pid")
         pid = holder.read_text(encoding="utf-8").strip() if holder.is_file() else "unknown"
         raise UserError(
-            f"A run folder is written by one run at a time. Got {folder}, which process {pid} is writing to; wait for it or "
-            "choose another `--out`."
+            f"A run folder is written by one run at a time, or by one per shard. Got {folder}, which process {pid} is "
+            "writing to; wait for it or choose another `--out`."
         ) from error
-    try:
-        write_text(folder / _HOLDER, f"{os.getpid()}\n")
-        yield folder
-    finally:
-        (folder / _HOLDER).unlink(missing_ok=True)
-        (folder / _LOCK).unlink(missing_ok=True)
-        lock.release()
+    return lock
 
 
 def save_recipe(text: str, folder: Path, command: str, identity: str = "") -> None:
@@ -127,8 +169,6 @@ def save_recipe(text: str, folder: Path, command: str, identity: str = "") -> No
     """
     if not is_main_process():
         return
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
     if command == "collect" or not (folder / "recipe.yaml").is_file():
         write_text(folder / "recipe.yaml", text)
     if command != "collect":

@@ -22,8 +22,9 @@ from ..errors import UserError
 from .callbacks import EndWhenAsked, QuietBar
 from .interruption import INTERRUPTION
 
-BARRIER_TIMEOUT = timedelta(hours=24)
-"""Ranks finish their videos at different times; torch's default of 10 or 30 minutes would end the run."""
+BARRIER_TIMEOUT = timedelta(days=20)
+"""Ranks finish their videos at different times; torch's default of 10 or 30 minutes would end the run. In milliseconds it
+fits into 32 bits, which is all that a wait of the operating system takes."""
 _OURS = {
     "accumulate_grad_batches": "`stage3.optimizer.batch_size` and `micro_batch_size` decide it",
     "max_epochs": "`stage3.epochs` decides it",

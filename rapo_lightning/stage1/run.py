@@ -21,7 +21,7 @@ from .rows import AlignedStore
 
 
 def align_prompts(
-    recipe: Recipe, prompts: Sequence[Prompt], folder: Path, models: ModelPool, parts: AlignParts
+    recipe: Recipe, prompts: Sequence[Prompt], folder: Path, models: ModelPool, parts: AlignParts, tidy: bool = True
 ) -> dict[str, Row]:
     """Aligns those prompts that `folder` does not have yet.
 
@@ -31,12 +31,13 @@ def align_prompts(
         folder: Folder of the parquet parts.
         models: The pool.
         parts: What stage 1 needs beside it.
+        tidy: Whether to remove what a kill left behind; not where other runs write to the folder.
 
     Returns:
         Rows by prompt id.
     """
     store, aligner = AlignedStore(folder), Aligner(recipe, models, parts)
-    if is_main_process():
+    if tidy and is_main_process():
         store.clean()
     done = {row["prompt_id"] for row in store.rows(aligner.recipe_hash)}
     left = [prompt for prompt in prompts if prompt.id not in done]

@@ -31,7 +31,7 @@ class Loop:
         models: ModelPool,
         judges: Sequence[Judge],
         run_folder: Path,
-        process: int = 0,
+        process: int | str = 0,
         start: PromptTexts | None = None,
         strategy: Strategy = SSPO,
     ) -> None:
@@ -42,7 +42,7 @@ class Loop:
             models: Lends the models; their files must be here, since their contents are part of the records' keys.
             judges: The recipe's verifiers.
             run_folder: Gets `records/`, `videos/` and, until they are judged, `pending/`.
-            process: Rank of this process.
+            process: Name of this process among those that write there.
             start: What round 0 is made from; None takes the users' own prompts.
             strategy: How a round follows from those before it.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import lightning
+
 from datamodules import PromptDataModule
 
 from ..console import say
@@ -49,22 +51,52 @@ def run_loop(
     """
     trainer = predict_trainer(recipe.trainer)
     loop = Loop(recipe, models, judges, records, trainer.global_rank, start, strategy)
-    store = TrajectoryStore(folder / "trajectories", [judge.verifier.name for judge in judges])
-    if is_main_process():
-        store.clean()
-        loop.screening.videos.clean()
-    history = by_prompt(store.rows(loop.recipe_hash))
-    left = [prompt for prompt in prompts if not _is_complete(prompt, history.get(prompt.id, []), loop)]
+    return continue_loop(loop, prompts, folder, trainer)
+
+
+def continue_loop(
+    loop: Loop, prompts: Sequence[Prompt], folder: Path, trainer: lightning.Trainer, tidy: bool = True
+) -> list[Row]:
+    """As `run_loop`, with a loop that may have been used before.
+
+    Args:
+        loop: The loop.
+        prompts: The prompts.
+        folder: Gets `trajectories/`.
+        trainer: From `predict_trainer`, not used before.
+        tidy: Whether to remove what a kill left behind; not where other runs write to the folder.
+    """
+    store = loop_store(loop, folder)
+    if tidy and is_main_process():
+        tidy_up(loop, folder)
+    left = unfinished(loop, prompts, folder)
     say(f"{len(prompts)} prompts, {len(prompts) - len(left)} already complete in {folder}")
     if left:
         # Before the batch's end is looked at by the callback that ends the run when asked.
         trainer.callbacks[:0] = [RowWriter(store), ScoreLine()]  # type: ignore[attr-defined]
-        predict(trainer, SspoModule(loop), PromptDataModule(left, recipe.stage2.batch_size, recipe.stage2.rounds))
-        if is_main_process():
-            store.clean()
-            loop.screening.videos.clean()
+        stage2 = loop.recipe.stage2
+        predict(trainer, SspoModule(loop), PromptDataModule(left, stage2.batch_size, stage2.rounds))
+        if tidy and is_main_process():
+            tidy_up(loop, folder)
         trainer.strategy.barrier()
-    return _rows_of(store.rows(loop.recipe_hash), prompts)
+    return rows_of(loop, prompts, folder)
+
+
+def loop_store(loop: Loop, folder: Path) -> TrajectoryStore:
+    """Where a loop's rows go."""
+    return TrajectoryStore(folder / "trajectories", [judge.verifier.name for judge in loop.screening.judges])
+
+
+def tidy_up(loop: Loop, folder: Path) -> None:
+    """Removes what a kill left behind; nobody else may be writing to the folder."""
+    loop_store(loop, folder).clean()
+    loop.screening.videos.clean()
+
+
+def unfinished(loop: Loop, prompts: Sequence[Prompt], folder: Path) -> list[Prompt]:
+    """The prompts whose trajectories lack something."""
+    history = by_prompt(loop_store(loop, folder).rows(loop.recipe_hash))
+    return [prompt for prompt in prompts if not _is_complete(prompt, history.get(prompt.id, []), loop)]
 
 
 def _is_complete(prompt: Prompt, rounds: Sequence[Row], loop: Loop) -> bool:
@@ -78,6 +110,7 @@ def _is_complete(prompt: Prompt, rounds: Sequence[Row], loop: Loop) -> bool:
     return all(loop.screening.is_there(Take(prompt, r["prompt"], r["seed"])) for r in rounds if r["round"] < wanted)
 
 
-def _rows_of(rows: Sequence[Row], prompts: Sequence[Prompt]) -> list[Row]:
+def rows_of(loop: Loop, prompts: Sequence[Prompt], folder: Path) -> list[Row]:
+    """All rows of these prompts by a loop's recipe."""
     wanted = {prompt.id for prompt in prompts}
-    return [row for row in rows if row["prompt_id"] in wanted]
+    return [row for row in loop_store(loop, folder).rows(loop.recipe_hash) if row["prompt_id"] in wanted]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from datasets import get_dataset_config_names, load_dataset
@@ -57,7 +58,8 @@ def test_processes_of_one_run_share_its_lock(tmp_path: Path, monkeypatch: pytest
 def test_files_are_whole_and_never_go_through_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    (tmp_path / f".a.txt.{os.getpid()}.tmp").symlink_to(victim)
+    monkeypatch.setattr("uuid.uuid4", lambda: SimpleNamespace(hex="guessed"))
+    (tmp_path / ".a.txt.guessed.tmp").symlink_to(victim)
     with pytest.raises(RunError, match="cannot be written"):
         write_text(tmp_path / "a.txt", "x")
     assert victim.read_text() == "mine"
