@@ -45,6 +45,7 @@ VALUES = {
     "size": tuple(SIZES),
     "background": tuple(BACKGROUNDS),
     "motion": MOTIONS,
+    "direction": DIRECTIONS,
 }
 BASES = {
     "shape": Scene((Body("square", "red", "large"),), "snow", "slide", "left_to_right"),
@@ -52,6 +53,7 @@ BASES = {
     "size": Scene((Body("cross", "red", "medium"),), "meadow", "roll", "left_to_right"),
     "background": Scene((Body("triangle", "red", "medium"),), "snow", "circle"),
     "motion": Scene((Body("square", "cyan", "medium"),), "meadow", "rise"),
+    "direction": Scene((Body("cross", "orange", "medium"),), "snow", "throw", "left_to_right"),
     "degenerate": Scene((Body("ball", "pink", "medium"),), "studio", "throw", "left_to_right"),
 }
 """Scenes whose variants in one attribute are held out, or nearly are."""
@@ -76,7 +78,9 @@ def _scenes(attribute: str, value: str) -> Iterator[Scene]:
         # As in all scenes with two bodies: none is large, and their colours differ.
         if others and (body.size == "large" or body.colour == _SECOND.colour):
             continue
-        for direction in DIRECTIONS if motion in DIRECTED_MOTIONS else ("",):
+        if attribute == "direction" and motion not in DIRECTED_MOTIONS:
+            continue
+        for direction in options["direction"] if motion in DIRECTED_MOTIONS else ("",):
             scene = Scene((body, *others), background, motion, direction)
             if scene.split == "heldout":
                 yield scene
