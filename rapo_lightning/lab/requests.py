@@ -24,7 +24,7 @@ from .user_prompts import FRAMES
 from .world import COLOURS, DIRECTED_MOTIONS, SHAPES
 
 MAX_WORDS = 60
-"""Longest request in words, the lab's own choice; the longest of the lab's users has 20, the longest caption 45."""
+"""Longest request in words, the lab's own choice; the longest of the lab's users has 20, the longest caption 47."""
 _NEGATIONS = re.compile(r"\b(?:no|not|never|without|none|nothing|neither|nor|cannot|except)\b|n['’]t\b", re.IGNORECASE)
 _TELLING = frozenset([
     "up", "down", "off", "out", "over", "under", "above", "below", "between", "through", "against", "into", "more", "most",
