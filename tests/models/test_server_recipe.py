@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from rapo_lightning.cli import main
+from rapo_lightning.data.resources import shipped_recipes
 from rapo_lightning.data.trajectory import read_rows
 from rapo_lightning.errors import UserError
 from rapo_lightning.models import ModelPool, ServerLanguageModel, ServerVisionLanguageModel
@@ -115,8 +116,11 @@ def test_a_recipe_holds_no_secret(given: dict[str, Any], tmp_path: Path, capsys:
 
 
 def test_shipped_recipes_and_ordinary_words_are_no_secrets() -> None:
-    Recipe(stage2=Recipe().stage2, name="risk-free-0123456789abcdefgh", prompts="a https://b.c/d user@host")
-    Recipe(language_model={"class_path": "x", "init_args": {"max_new_tokens": 4, "api_key": "", "tokenizer": "t"}})
+    name, arguments = "risk-free-0123456789abcdefgh", {"max_new_tokens": 4, "api_key": "", "tokenizer": "t"}
+    assert Recipe(name=name, prompts="a https://b.c/d user@host").name == name
+    model = {"class_path": "x", "init_args": arguments}
+    assert Recipe(language_model=model).language_model["init_args"] == arguments  # type: ignore[arg-type]
+    assert all(load_recipe(path) for path in shipped_recipes().values())
 
 
 def test_a_server_that_is_not_there_stops_collect_before_anything_is_written(
