@@ -1,14 +1,15 @@
 """Training pairs for the loop's rewriter in the lab: a request with failed attempts, and the caption that answers it.
 
-Requests are in training words (`degrade`, `user_prompts`). In some a telling phrase is replaced by an invented one, so that
-nothing but the attempts and what was seen of them tells what it means: what a rewriter has to do with a word that it does not
-know is not to try again what was wrong, and to keep what was right.
+Requests are in training words (`degrade`, `user_prompts`). In some a telling phrase is replaced by an invented one, and in some a
+word means another value than it says, so that nothing but the attempts and what was seen of them tells what is asked for. What a
+rewriter has to do with a word that it does not know, or reads wrongly, is not to try again what was wrong, and to keep what was
+right.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,9 +23,13 @@ from .scene import Scene, sample_scene
 from .user_prompts import user_prompt
 from .world import DIRECTIONS
 
+DEGRADED_SHARE = 0.35
+"""Share of the requests that are made from a caption (`degrade`); the others are in the lab's users' words."""
 INVENTED_SHARE = 0.5
 """Share of the requests in the lab's users' words that have one or two invented phrases."""
-COUNTS = (0.2, 0.3, 0.2, 0.15, 0.15)
+MISLEADING_SHARE = 0.5
+"""Share of the other requests in the lab's users' words, of those with attempts, in which a word means another value."""
+COUNTS = (0.15, 0.35, 0.2, 0.15, 0.15)
 """Shares of pairs with no, one, ... attempts."""
 SLIP_SHARE = 0.05
 """How often an attempt misses what the request plainly says."""
@@ -84,17 +89,32 @@ def _with_invented(text: str, rng: np.random.Generator) -> tuple[str, list[str]]
     return text, replaced
 
 
-def draw_request(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, str], list[str], str]:
-    """A request for a scene: its text, what it names, the keys that only attempts can tell, and the caption."""
-    if rng.random() < 0.5:
-        made = degrade_caption(caption(scene, rng), scene, rng)
-        return made.request, made.named, [], made.answer
-    text = user_prompt(scene, rng)
-    named = asked(text)
+def draw_request(
+    scene: Scene, rng: np.random.Generator, tried: bool = False
+) -> tuple[str, dict[str, str], list[str], dict[str, str]]:
+    """A request for a scene: its text, what it names, the keys that only attempts can tell, and how these read wrongly.
+
+    Args:
+        scene: What is asked for.
+        rng: Chooses.
+        tried: Whether attempts will tell what is asked for; without any no word means another value than it says.
+    """
     unclear: list[str] = []
     if rng.random() < INVENTED_SHARE:
+        text = user_prompt(scene, rng)
+        named = asked(text)
         text, unclear = _with_invented(text, rng)
-    return text, named, unclear, caption(scene, rng)
+        return text, named, unclear, {}
+    apparent, misread = scene, dict[str, str]()
+    if tried and rng.random() < MISLEADING_SHARE:
+        key = str(rng.choice([key for key in scene.attributes if key != "direction"]))
+        value = _wrong(scene, key, (), rng)
+        if value:
+            apparent, misread = _changed(scene, key, value, rng), {key: value}
+    text = user_prompt(apparent, rng)
+    named = asked(text)
+    misread = {key: value for key, value in misread.items() if key in named}
+    return text, named, list(misread), misread
 
 
 def _changed(scene: Scene, key: str, value: str, rng: np.random.Generator) -> Scene:
@@ -110,7 +130,12 @@ def _wrong(scene: Scene, key: str, taken: Sequence[str], rng: np.random.Generato
 
 
 def draw_attempts(
-    scene: Scene, named: dict[str, str], unclear: Sequence[str], rng: np.random.Generator
+    scene: Scene,
+    named: dict[str, str],
+    unclear: Sequence[str],
+    rng: np.random.Generator,
+    count: int,
+    misread: Mapping[str, str] | None = None,
 ) -> list[Attempt]:
     """Attempts at a scene, the oldest first: what is unclear is wrong until it is found, a slip now and then.
 
@@ -119,10 +144,12 @@ def draw_attempts(
         named: What the request names.
         unclear: Keys that the request does not tell plainly.
         rng: Chooses.
+        count: How many.
+        misread: Of the unclear keys the values that the request seems to say, which are tried first.
     """
-    count = int(rng.choice(len(COUNTS), p=COUNTS))
+    misread = misread or {}
     keys = [key for key in named if named[key] != UNKNOWN and key in scene.attributes]
-    found_at = {key: int(rng.integers(count + 2)) if key in unclear else 0 for key in keys}
+    found_at = {key: int(rng.integers(key in misread, count + 2)) if key in unclear else 0 for key in keys}
     tried: dict[str, list[str]] = {key: [] for key in keys}
     attempts, wording = [], int(rng.integers(2**31))
     for number in range(count):
@@ -134,16 +161,22 @@ def draw_attempts(
                 faults = (str(rng.choice(list(FAULT_NAMES))),)
             else:
                 missed = [str(rng.choice(keys))]
-        shown = _missing(scene, missed, tried, rng)
+        shown = _missing(scene, missed, tried, rng, {} if number else misread)
         shown_as = int(rng.integers(2**31)) if rng.random() < 0.5 else wording
         attempts.append(_attempt(scene, shown, keys, faults, shown_as, rng))
     return attempts
 
 
-def _missing(scene: Scene, missed: Sequence[str], tried: dict[str, list[str]], rng: np.random.Generator) -> Scene:
+def _missing(
+    scene: Scene,
+    missed: Sequence[str],
+    tried: dict[str, list[str]],
+    rng: np.random.Generator,
+    first: Mapping[str, str],
+) -> Scene:
     """The scene with a wrong value for each key, none of them a second time; `tried` is added to."""
     for key in missed:
-        value = _wrong(scene, key, tried[key], rng)
+        value = first.get(key) or _wrong(scene, key, tried[key], rng)
         if value and (key != "direction" or scene.direction):
             tried[key].append(value)
             scene = _changed(scene, key, value, rng)
@@ -170,6 +203,11 @@ def correction_pair(seed: int) -> tuple[str, str]:
     """
     rng = np.random.default_rng(seed)
     scene = sample_scene(rng, "train")
-    text, named, unclear, answer = draw_request(scene, rng)
-    attempts = draw_attempts(scene, named, unclear, rng)
-    return revision_turn(text, kept_attempts(attempts, MOST)), answer
+    count = int(rng.choice(len(COUNTS), p=COUNTS))
+    if rng.random() < DEGRADED_SHARE:
+        made = degrade_caption(caption(scene, rng), scene, rng)
+        attempts = draw_attempts(scene, made.named, [], rng, count)
+        return revision_turn(made.request, kept_attempts(attempts, MOST)), made.answer
+    text, named, unclear, misread = draw_request(scene, rng, count > 0)
+    attempts = draw_attempts(scene, named, unclear, rng, count, misread)
+    return revision_turn(text, kept_attempts(attempts, MOST)), caption(scene, rng)

@@ -50,6 +50,10 @@ def _every_second(first: Frames, second: Frames) -> Frames:
     return np.where(odd[:, None, None, None], second, first)
 
 
+def _empty(scene: Scene) -> Frames:
+    return background_image(scene.background).permute(1, 2, 0).numpy()
+
+
 def _other(original: Original, kind: str, options: dict[str, object]) -> Frames:
     taken = [getattr(body, kind) for body in original.scene.bodies]
     return original.draw(**{kind: original.another(options, *taken)})
@@ -63,6 +67,27 @@ def black_every_second(original: Original) -> Frames:
 def dark_every_second(original: Original) -> Frames:
     """Every second frame is a fifth darker."""
     return _every_second(frames := original.draw(), frames * np.float32(0.8))
+
+
+def half_dark_every_second(original: Original) -> Frames:
+    """The left half of every second frame is a fifth darker."""
+    frames = original.draw()
+    darker = frames.copy()
+    darker[:, :, : FRAME_SIZE // 2] *= np.float32(0.8)
+    return _every_second(frames, darker)
+
+
+def bodies_dark_every_second(original: Original) -> Frames:
+    """The bodies of every second frame are a fifth darker."""
+    frames, empty = original.draw(), _empty(original.scene)
+    bodies = np.abs(frames - empty).max(-1, keepdims=True) > 0
+    return _every_second(frames, np.where(bodies, frames * np.float32(0.8), frames))
+
+
+def tinted_every_second(original: Original) -> Frames:
+    """Every second frame is a tenth redder and less blue."""
+    frames = original.draw()
+    return _every_second(frames, np.clip(frames * np.array([1.1, 1.0, 0.9], np.float32), 0, 1))
 
 
 def noise_tail(original: Original) -> Frames:
@@ -87,18 +112,31 @@ def size_flicker(original: Original) -> Frames:
     return _every_second(original.draw(), _other(original, "size", dict(SIZES)))
 
 
-def same_colour_clone(original: Original) -> Frames:
-    """A small ball of the first body's colour stands in the picture, farthest from where the others come."""
-    scene, frames = original.scene, original.draw()
-    reach = SIZES["small"] + 0.5
+def _far_place(original: Original, reach: float) -> NDArray[np.float64]:
+    """The place at least `reach` px from the edges that is farthest from where the bodies come."""
     axis = np.linspace(reach, FRAME_SIZE - reach, 27)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
     ways = np.linalg.norm(grid[:, None] - original.track.reshape(1, -1, 2), axis=-1).min(1)
-    place = grid[int(ways.argmax())]
+    return np.asarray(grid[int(ways.argmax())])
+
+
+def same_colour_clone(original: Original) -> Frames:
+    """A small ball of the first body's colour stands in the picture, farthest from where the others come."""
+    scene, frames = original.scene, original.draw()
+    place = _far_place(original, SIZES["small"] + 0.5)
     clone = Scene((Body("ball", scene.bodies[0].colour, "small"),), scene.background, "rest")
     drawn = _draw(clone, np.broadcast_to(place, (1, len(frames), 2)))
-    changed = np.abs(drawn - background_image(scene.background).permute(1, 2, 0).numpy()).max(-1, keepdims=True) > 0
+    changed = np.abs(drawn - _empty(scene)).max(-1, keepdims=True) > 0
     return np.where(changed, drawn, frames)
+
+
+def foreign_square(original: Original) -> Frames:
+    """A square of 10 x 10 px stands there, black or white, whichever the background is less like."""
+    frames = original.draw()
+    x, y = _far_place(original, 6).astype(int)
+    place = (slice(None), slice(y - 5, y + 5), slice(x - 5, x + 5))
+    frames[place] = float(_empty(original.scene)[place[1:]].mean() < 0.5)
+    return frames
 
 
 def frozen(original: Original) -> Frames:
@@ -118,6 +156,12 @@ def stuttering(original: Original) -> Frames:
     return frames[np.arange(len(frames)) // 2]
 
 
+def held_for_three(original: Original) -> Frames:
+    """Every third frame, three times."""
+    frames = original.draw()
+    return frames[np.arange(len(frames)) // 3 * 3]
+
+
 def stopping(original: Original) -> Frames:
     """From the middle frame on nothing moves any more."""
     frames = original.draw()
@@ -133,7 +177,7 @@ def starting_late(original: Original) -> Frames:
 def vanishing(original: Original) -> Frames:
     """The bodies are gone for five frames."""
     frames = original.draw()
-    frames[6:11] = background_image(original.scene.background).permute(1, 2, 0).numpy()
+    frames[6:11] = _empty(original.scene)
     return frames
 
 
@@ -160,11 +204,12 @@ DEGENERATE: dict[str, Callable[[Original], Frames]] = {
     make.__name__: make
     for make in (
         black_every_second, noise_tail, shape_flicker, same_colour_clone, frozen, colour_flicker, size_flicker, shuffled,
-        stuttering, stopping, starting_late, dark_every_second, vanishing, teleporting, inverted, partly_inverted,
+        stuttering, held_for_three, stopping, starting_late, dark_every_second, half_dark_every_second,
+        bodies_dark_every_second, tinted_every_second, vanishing, teleporting, inverted, partly_inverted, foreign_square,
     )
 }  # fmt: skip
 """Ways to break a video, by name."""
-NEEDS_MOTION = frozenset({"frozen", "shuffled", "stuttering", "stopping", "starting_late"})
+NEEDS_MOTION = frozenset({"frozen", "shuffled", "stuttering", "held_for_three", "stopping", "starting_late"})
 """Those that leave a video in which nothing moves as it was."""
 _LEFT = 4.0
 """Way in px that a body must have before it in the middle frame for a stop to be one; one that slides to a halt has not."""

@@ -45,6 +45,8 @@ _CAPTION_RELATIONS = {
     ),
     "reversed": ("to the right of",),
 }  # fmt: skip
+_SIGN = re.compile(r"[^\w\s|.,;:?!'\"’‘“”()…–—&-]|[!-](?=[\w|])(?<![\w|].)")
+"""What is no letter, digit or mark of a sentence, or negates the word that it stands before, as in `!red` and `-red`."""
 _PLACEHOLDER = re.compile(r"\{\w+\}")
 
 
@@ -215,7 +217,9 @@ def _contradiction(found: tuple[_Finding, ...]) -> str:
     loose = [item for item in found if item.kind in ("colour", "size") and item not in given]
     if loose:
         return f'It does not say what is "{loose[0].words}".'
-    if told["direction"] and (relations or motions)[:1] and (relations or motions)[0].value not in DIRECTED_MOTIONS:
+    if told["direction"] and not (relations or motions):
+        return f'It says "{told["direction"][0].words}" of a body that it does not say to move.'
+    if told["direction"] and (relations or motions)[0].value not in DIRECTED_MOTIONS:
         return f'It says "{told["direction"][0].words}" of what has no direction in the lab.'
     return ""
 
@@ -235,6 +239,9 @@ def refusal(prompt: str) -> str:
     negation = _NEGATIONS.search(left)
     if negation:
         return f'It says "{negation[0]}", and the lab reads only what is to be seen.'
+    sign = _SIGN.search(left)
+    if sign:
+        return f'It has the sign "{sign[0]}", and the lab reads only words.'
     unknown = list(dict.fromkeys(word for word in words(left) if word in _TELLING or word in content_words(word)))
     if unknown:
         return "It says " + ", ".join(f'"{word}"' for word in unknown[:3]) + ", which the lab does not know."

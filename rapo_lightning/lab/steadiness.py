@@ -34,6 +34,9 @@ _STRAY = 0.03
 """Share of a frame that may be neither background nor body; the pendulum's thread is half of a hundredth."""
 _FLICKER = 2.0
 """Lightness (L*) by which a frame may differ from the usual one; a frame at 80 % is 3 darker at night, 17 in snow."""
+_PATCH, _SHADE = 4.5, 9.0
+"""How far in CIE Lab a part of the background may be from the mean of the frames around (lab-wan: 4.2 in all of 144 clips
+but one), and a body from its usual colour (8.4)."""
 _UNLIKE = 0.2
 """Difference from the nearest shape, as a share of the area, beyond which a body has none of them (a square has 0.19 from
 the disc of its area)."""
@@ -41,14 +44,18 @@ _CLEARLY = 0.5
 """Another shape is clearly shown where it differs from the body half as much as the usual one, or less."""
 _HALF_STEP = 1.17
 """Half the way between two sizes, as a ratio of radii."""
-_JUMP, _ALONE = 15.0, 8.5
-"""Longest way in px from frame to frame (rendered: 11.1), and how much longer than both its neighbours (rendered: 5.9)."""
+_JUMP, _ALONE = 15.0, 7.0
+"""Longest way in px from frame to frame (rendered: 11.1), and how much longer than both its neighbours along an axis
+(rendered: 5.9)."""
 _TURNS = 5
 """How often a body may turn back between two long steps (rendered: 4, on a spring)."""
 _MOVES = 0.8
 """Way in px from frame to frame that is surely motion."""
 _STILL, _PAUSE = 0.35, 3
 """Way in px from frame to frame that is none, and so many of them in a row are a pause (rendered: 1, at a turn)."""
+_ABRUPT = 1.4
+"""Way in px before and after it with which already two such steps are a pause: a body that turns with a constant force moves
+three times as far before and after two steps as in them."""
 _GOES = 3.0
 """Way in px that a body must cover in all for a pause to be one (rendered: 0 at rest, else over 10)."""
 _BRAKED, _LANDED = 1.8, 1.5
@@ -131,9 +138,10 @@ def _steps(track: Track) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def _jumps(track: Track) -> bool:
     """A step that is too long, or much longer than the steps around it, or a path that keeps turning back."""
     steps, ways = _steps(track)
-    around = np.maximum(np.append(ways[1:], 0), np.insert(ways[:-1], 0, 0))
+    sides = np.pad(np.abs(steps), ((1, 1), (0, 0)))
+    alone = np.abs(steps) - np.maximum(sides[2:], sides[:-2])
     turns = ((steps[:-1] * steps[1:]).sum(1) < 0) & (np.minimum(ways[:-1], ways[1:]) > 3)
-    return bool((ways > _JUMP).any() or (ways - around > _ALONE).any() or turns.sum() >= _TURNS)
+    return bool((ways > _JUMP).any() or (alone > _ALONE).any() or turns.sum() >= _TURNS)
 
 
 def _stutters(track: Track) -> bool:
@@ -150,13 +158,20 @@ def _travel(track: Track) -> float:
 
 
 def _pauses(tracks: Sequence[Track]) -> list[tuple[int, int]]:
-    """The pauses, as first and last frame: where no body that is seen moves, for `_PAUSE` steps or more."""
+    """The pauses, as first and last frame: where no body that is seen moves, for `_PAUSE` steps or two abrupt ones."""
     ways = np.stack([_steps(track)[1] for track in tracks])
     if not (ways > 2 * _STILL).any() or max(map(_travel, tracks)) < _GOES:
         return []
     still = np.concatenate([[False], (np.nan_to_num(ways, nan=np.inf) < _STILL).all(0), [False]])
     edges = np.flatnonzero(np.diff(still.astype(int)))
-    return [(begin, end) for begin, end in edges.reshape(-1, 2) if end - begin >= _PAUSE]
+    fastest = np.nan_to_num(ways).max(0)
+    # The steps around it; the video's first and last have one only.
+    return [
+        (begin, end)
+        for begin, end in edges.reshape(-1, 2)
+        if end - begin >= _PAUSE
+        or (end - begin == 2 and min([*fastest[max(0, begin - 1) : begin], *fastest[end : end + 1]]) > _ABRUPT)
+    ]
 
 
 def _comes_to_rest(track: Track, begin: int) -> bool:
@@ -178,6 +193,21 @@ def _stops(tracks: Sequence[Track]) -> bool:
     return bool(pauses)
 
 
+def _flickers(seen: Observation) -> bool:
+    """Whether the whole picture, a part of the background or a body is lighter, darker or tinted in some frames."""
+    whole = np.abs(seen.light - np.median(seen.light)) < _FLICKER
+    return not (
+        enough(whole)
+        and enough(seen.flicker < _PATCH)
+        and all(enough(_unlike_usual(track.shades) < _SHADE) for track in seen.tracks)
+    )
+
+
+def _unlike_usual(shades: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance in CIE Lab of each shade from the median one; 0 where there is none."""
+    return np.nan_to_num(np.linalg.norm(shades - np.nanmedian(shades, axis=0), axis=-1))
+
+
 def find_faults(seen: Observation) -> tuple[str, ...]:
     """Keys of `FAULTS` for what is wrong with a video, whatever was asked for.
 
@@ -190,7 +220,7 @@ def find_faults(seen: Observation) -> tuple[str, ...]:
     ]
     checks = {
         "scene": not enough(clear),
-        "light": not enough(np.abs(seen.light - np.median(seen.light)) < _FLICKER),
+        "light": _flickers(seen),
         "gone": not tracks or not all(_is_there(track) for track in tracks),
         "shape": any(_shape_changes(track) for track in tracks),
         "colour": any(not colour_of(track) for track in tracks),

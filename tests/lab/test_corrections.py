@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rapo_lightning.lab.corrections import MOST, correction_pair, draw_attempts
+from rapo_lightning.lab.corrections import MOST, correction_pair, draw_attempts, draw_request
 from rapo_lightning.lab.reading import read_caption
-from rapo_lightning.lab.scene import Body, Scene
+from rapo_lightning.lab.requests import asked
+from rapo_lightning.lab.scene import Body, Scene, sample_scene
 from rapo_lightning.lab.scripts import corrections
 from rapo_lightning.prompting.revision import SEEN, TRIED, Attempt, kept_attempts, revision_turn
 
@@ -43,10 +44,35 @@ def test_what_is_unclear_is_not_tried_twice_until_it_is_found() -> None:
     scene = Scene((Body("ball", "red", "small"),), "snow", "rise")
     named = {"shape": "ball", "colour": "red"}
     for seed in range(60):
-        attempts = draw_attempts(scene, named, ["colour"], np.random.default_rng(seed))
+        attempts = draw_attempts(scene, named, ["colour"], np.random.default_rng(seed), seed % 5)
         colours = [read_caption(item.prompt).bodies[0].colour for item in attempts]  # type: ignore[union-attr]
         wrong = [colour for colour in colours if colour != "red"]
         assert len(set(wrong)) == len(wrong)
+
+
+def test_a_word_that_means_another_value_is_tried_as_it_reads_first() -> None:
+    scene = Scene((Body("ball", "red", "small"),), "snow", "rise")
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        attempts = draw_attempts(scene, {"colour": "blue"}, ["colour"], rng, 3, {"colour": "blue"})
+        first = read_caption(attempts[0].prompt)
+        assert first is not None
+        assert first.bodies[0].colour == "blue"
+        assert "blue ball" in attempts[0].critique
+
+
+def test_only_requests_with_attempts_mislead() -> None:
+    misled = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        scene = sample_scene(rng, "train")
+        text, named, unclear, misread = draw_request(scene, rng, tried=seed % 2 == 0)
+        misled += bool(misread)
+        assert not misread or seed % 2 == 0
+        for key, value in misread.items():
+            assert asked(text)[key] == value != scene.attributes[key]
+            assert key in unclear
+    assert misled > 20
 
 
 def test_the_script_writes_pairs_for_finetune(tmp_path: Path) -> None:

@@ -19,13 +19,18 @@ EXPECTED = {
     "size_flicker": "size",
     "shuffled": "jumps",
     "stuttering": "stutters",
+    "held_for_three": "stops",
     "stopping": "stops",
     "starting_late": "stops",
     "dark_every_second": "light",
+    "half_dark_every_second": "light",
+    "bodies_dark_every_second": "light",
+    "tinted_every_second": "light",
     "vanishing": "gone",
     "teleporting": "jumps",
     "inverted": "scene",
     "partly_inverted": "scene",
+    "foreign_square": "extra",
 }
 
 
