@@ -14,9 +14,18 @@ from .trajectory import score_columns
 
 
 def known_score(row: Row, column: str) -> float:
-    """A score, or -inf where there is none: a verifier that could not score leaves null, and NaN is no number."""
+    """A score, or -inf where there is none: a verifier that could not score leaves null, and NaN is no number.
+
+    In the precision that rows are stored in, so that a row that was just made compares as it will when it is read.
+    """
     value = row.get(column)
-    return -math.inf if value is None or math.isnan(value) else float(value)
+    return -math.inf if value is None or math.isnan(value) else float(np.float32(value))
+
+
+def reaches(row: Row, name: str, least: float) -> bool:
+    """Whether a verifier's score is at least so much, in the precision of rows; one that is missing or NaN is not."""
+    # A score of 0.7 is a little less than 0.7 when it is read.
+    return known_score(row, f"score_{name}") >= float(np.float32(least))
 
 
 @dataclass
@@ -51,7 +60,7 @@ class Ranking:
 
 def missed_gates(row: Row, ranking: Ranking) -> int:
     """How many gates a round is below; a score that is missing or NaN is below any."""
-    return sum(not known_score(row, f"score_{name}") >= least for name, least in ranking.gates.items())
+    return sum(not reaches(row, name, least) for name, least in ranking.gates.items())
 
 
 def average_ranks(rounds: Sequence[Row], ranking: Ranking | None = None) -> list[float]:

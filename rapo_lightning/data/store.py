@@ -15,7 +15,8 @@ from datasets import Dataset, Features
 from ..errors import RunError
 
 SCHEMA_VERSION = 3
-"""Version of the rows; 1 had no records beside its rows, and trajectories before 3 had no `motion` and no `calls`. All are read."""
+"""Version of the rows; 1 had no records beside its rows, and trajectories before 3 had no `motion`, `calls`,
+`shortened` and `ended`. All are read."""
 Row = dict[str, Any]
 
 

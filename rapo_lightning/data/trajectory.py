@@ -29,6 +29,8 @@ _COLUMNS: dict[str, Any] = {
     "flow": List(List(Value("float32"))),
     "motion": Value("string"),
     "next_prompt": Value("string"),
+    "shortened": Value("string"),
+    "ended": Value("string"),
     "video_model": Value("string"),
     "vision_language_model": Value("string"),
     "language_model": Value("string"),

@@ -26,7 +26,7 @@ class ArmResult:
     Attributes:
         name: The arm's name, with the number of videos where it chooses among several: `sspo@5`.
         scores: `(prompts,)`, each the mean over the prompt's video seeds; NaN where one of them has no score.
-        videos_per_prompt: Videos that must be generated to use the arm.
+        videos_per_prompt: Videos that must be generated to use the arm, on average where trajectories end early.
         seconds_per_prompt: Time of rewriting, generating and judging that the arm needs.
         picked: `(prompts,)`, the metric's score of the very video that a loop picked; None where the loop did not listen to
             the metric.
@@ -34,7 +34,7 @@ class ArmResult:
 
     name: str
     scores: Floats
-    videos_per_prompt: int
+    videos_per_prompt: float
     seconds_per_prompt: float
     picked: Floats | None = None
 
@@ -114,7 +114,7 @@ def _arm(result: ArmResult, known: NDArray[np.bool_], mean: float, ends: Floats)
         "mean": float(mean),
         "ci95": ends.tolist(),
         "n": int(known.sum()),
-        "videos_per_prompt": result.videos_per_prompt,
+        "videos_per_prompt": round(result.videos_per_prompt, 4),
         "seconds_per_prompt": round(result.seconds_per_prompt, 4),
     }
     if result.picked is not None and np.isfinite(result.picked[known]).any():

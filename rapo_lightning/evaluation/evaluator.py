@@ -38,10 +38,11 @@ _SHOWN = {"raw_best": "raw"}
 
 @dataclass(frozen=True)
 class _Made:
-    """An arm with what it took to get its texts: seconds per prompt, and the videos that a loop picked."""
+    """An arm with what it took to get its texts, seconds and videos per prompt, and the videos that a loop picked."""
 
     arm: Arm
     seconds: float = 0.0
+    videos: float = 1
     picked: Mapping[str, Row] = field(default_factory=dict)
 
 
@@ -143,7 +144,8 @@ class Evaluator:
         rows = [row for row in rows if row["round"] < stage2.rounds]
         picked = {key: best_round(group, stage2.ranking) for key, group in by_prompt(rows).items()}
         texts = fixed_texts({key: row["prompt"] for key, row in picked.items()})
-        return _Made(Arm(name, texts, identity), before + _seconds(rows, True) / len(self.prompts), picked)
+        count = len(self.prompts)
+        return _Made(Arm(name, texts, identity), before + _seconds(rows, True) / count, len(rows) / count, picked)
 
     def run(self, name: str) -> ArmResult:
         """Runs one arm to its end and scores it."""
@@ -155,7 +157,7 @@ class Evaluator:
             return ArmResult(self.shown(name), scores, 1, made.seconds + _seconds(rows, False) / len(rows))
         # The winner was generated in the loop already; generating it again for the metric is not the arm's cost.
         picked = scores_in_order(list(made.picked.values()), ids, metric) if self.judge in self.judges else None
-        return ArmResult(self.shown(name), scores, self.recipe.stage2.rounds, made.seconds, picked)
+        return ArmResult(self.shown(name), scores, made.videos, made.seconds, picked)
 
 
 def _seconds(rows: Sequence[Row], with_judge: bool) -> float:

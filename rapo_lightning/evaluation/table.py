@@ -46,7 +46,7 @@ def _lines(results: dict[str, Any], block: dict[str, Any]) -> list[str]:
         line += f"  {_difference(arm):28}" if compare else ""
         share = f"{block['gap_closure'][name]:11.2f}" if name in block["gap_closure"] else " " * 11
         picked = f"{arm['picked']:6.3f}" if "picked" in arm else " " * 6
-        line += f"  {share}  {picked}  {arm['videos_per_prompt']:6}  {arm['seconds_per_prompt']:8.2f}  {arm['n']:4}"
+        line += f"  {share}  {picked}  {arm['videos_per_prompt']:6.4g}  {arm['seconds_per_prompt']:8.2f}  {arm['n']:4}"
         lines.append(line)
     return lines
 

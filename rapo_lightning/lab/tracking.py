@@ -89,10 +89,10 @@ class Observation:
 
 def _free(blobs: list[Blob]) -> NDArray[np.bool_]:
     """The pixels that are in no blob and not near one."""
-    near = np.zeros((FRAME_SIZE, FRAME_SIZE), np.uint8)
+    masks = np.zeros((FRAME_SIZE, FRAME_SIZE), np.uint8)
     for blob in blobs:
-        near |= cv2.dilate(blob.mask, _NEAR)
-    return near == 0
+        masks |= blob.mask
+    return np.asarray(cv2.dilate(masks, _NEAR)) == 0
 
 
 def _stray(to_background: Array, free: NDArray[np.bool_]) -> tuple[float, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -49,6 +50,15 @@ class LanguageModel(Model, Protocol):
         self, conversations: Sequence[Messages], openings: Sequence[str], choices: Sequence[str]
     ) -> NDArray[np.float64]:
         """Probabilities that answers which begin so go on with each of the choices, as `VisionLanguageModel.choose`."""
+
+
+def count_tokens(model: LanguageModel, text: str) -> int:
+    """Tokens of a text, by the model's own tokenizer where it has one (`count_tokens(text)`, in no protocol).
+
+    Else an estimate: a token for every three bytes of UTF-8 (ours, on the safe side: English has about four to a token).
+    """
+    own = getattr(model, "count_tokens", None)
+    return int(own(text)) if own else math.ceil(len(text.encode()) / 3)
 
 
 class Embedder(Model, Protocol):

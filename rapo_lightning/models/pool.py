@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..prompting.chat import Messages, Sampling
-from .base import Embedder, LanguageModel, Model, VideoModel, VisionLanguageModel
+from .base import Embedder, LanguageModel, Model, VideoModel, VisionLanguageModel, count_tokens
 from .transformers_language import AdaptedLanguageModel, TransformersLanguageModel
 
 Policy = Literal["resident", "swap"]
@@ -171,6 +171,10 @@ class Lent:
     ) -> list[list[str]]:
         """As `base.LanguageModel`."""
         return self.pool.use(self.model).complete(conversations, seeds, sampling, count)
+
+    def count_tokens(self, text: str) -> int:
+        """As `base.count_tokens`; needs no place on the device."""
+        return count_tokens(self.model, text)
 
     def choose(
         self, conversations: Sequence[Messages], openings: Sequence[str], choices: Sequence[str]

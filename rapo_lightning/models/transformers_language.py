@@ -139,6 +139,11 @@ class TransformersLanguageModel:
             found[chosen] = likelihoods(logits, [starts[index][1] for index in chosen])
         return found
 
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text in a conversation, its template aside."""
+        self.load()
+        return len(self.tokenizer.encode(text, add_special_tokens=False))
+
     def _batches(self, ids: Sequence[Sequence[int]], count: int = 1) -> Iterator[list[int]]:
         """Indices of conversations of like length: less padding, and the result does not depend on the grouping."""
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
@@ -224,3 +229,7 @@ class AdaptedLanguageModel:
         """Probabilities of how answers go on; see `base.LanguageModel`."""
         self.base.switch(self.adapter)
         return self.base.likelihoods(conversations, openings, choices)
+
+    def count_tokens(self, text: str) -> int:
+        """As the base."""
+        return self.base.count_tokens(text)

@@ -14,7 +14,7 @@ class Attempt(NamedTuple):
     """A prompt that a video was made from.
 
     Attributes:
-        prompt: The prompt.
+        prompt: The prompt; empty where it is not to be shown.
         critique: What was seen, and what of the request was missing or wrong.
         score: How good the video was; by it attempts are dropped where there are too many.
     """
@@ -45,7 +45,13 @@ def revision_turn(request: str, attempts: Sequence[Attempt]) -> str:
         request: The user's prompt.
         attempts: What was tried, in the order to be shown.
     """
-    lines = [one_line(request)]
+    return "\n".join([one_line(request), *attempt_lines(attempts)])
+
+
+def attempt_lines(attempts: Sequence[Attempt]) -> list[str]:
+    """The lines of attempts in a turn; one without a prompt has only what was seen."""
+    lines: list[str] = []
     for attempt in attempts:
-        lines += [TRIED + one_line(attempt.prompt), SEEN + one_line(attempt.critique)]
-    return "\n".join(lines)
+        lines += [TRIED + one_line(attempt.prompt)] if attempt.prompt else []
+        lines.append(SEEN + one_line(attempt.critique))
+    return lines

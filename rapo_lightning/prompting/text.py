@@ -17,8 +17,9 @@ def shorten(text: str, max_words: int) -> str:
     if len(text.split()) <= max_words:
         return text
     head = " ".join(text.split()[:max_words])
-    end = max(head.rfind(mark) for mark in ".!?")
-    return head[: end + 1] if end > 0 else head
+    # A mark within a word ends no sentence: "2.5 m".
+    ends = [found.end() for found in re.finditer(r"""[.!?]+["'”’)\]]*(?=\s|$)""", head)]
+    return head[: ends[-1]] if ends else head
 
 
 def words(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from .stages import Component
 ARMS = ("raw", "reference", "chance", "stage1", "refiner", "sspo", "refiner+sspo", "raw_best", "blind")
 """The arms that every recipe may name."""
 LOOPS = ("sspo", "refiner+sspo", "raw_best", "blind")
-"""Those that make `stage2.rounds` videos of a prompt and keep the best."""
+"""Those that make up to `stage2.rounds` videos of a prompt and keep the best."""
 _COMPARED = ("stage1", "sspo", "refiner")
 
 

@@ -75,25 +75,37 @@ def templates_identity(room: str) -> str:
 def settings_hash(recipe: Recipe) -> str:
     """Hash of a recipe's models, stages 1 and 2 and seed by their names alone, so that it needs no weights."""
     models = [recipe.video_model, recipe.language_model, recipe.vision_language_model, recipe.embedder]
-    stage2 = _of_a_row(recipe)
+    stage2 = {**_of_a_rewrite(recipe), **_stopping(recipe)}
     stage1 = [asdict(recipe.stage1), recipe.graph] if recipe.stage2.start == "stage1" else []
     return digest(strip_layout([[named(model) for model in models], stage2, stage1, recipe.seed]))
 
 
 _NOT_IN_A_ROW = ("rounds", "batch_size", "save_videos", "start")
 """Settings of stage 2 that leave every row as it is; more rounds add rows. So does `ranking`, but for a fine-tuned rewriter,
-which is shown the best attempts."""
+which is shown the best attempts, and where it decides when a trajectory ends."""
+_NEWER = {"memory_from": "best", "memory_tokens": 0}
+"""Settings that rows of before were made without, at what those rows had: there they are no part of a hash."""
 _NOT_IN_ALIGNMENT = ("batch_size", "extractor", "degrader", "captions", "degradations")
 
 
-def _of_a_row(recipe: Recipe) -> dict[str, Any]:
-    skipped = _NOT_IN_A_ROW if recipe.stage2.rewriter else (*_NOT_IN_A_ROW, "ranking")
-    return {name: value for name, value in asdict(recipe.stage2).items() if name not in skipped}
+def _of_a_rewrite(recipe: Recipe) -> dict[str, Any]:
+    """Stage 2 without what leaves a rewrite as it is, but with the verifiers."""
+    skipped = {"stop", *_NOT_IN_A_ROW, *(() if recipe.stage2.rewriter else ("ranking",))}
+    settings = {name: value for name, value in asdict(recipe.stage2).items() if name not in skipped}
+    return {name: value for name, value in settings.items() if name not in _NEWER or value != _NEWER[name]}
+
+
+def _stopping(recipe: Recipe) -> dict[str, Any]:
+    """What decides whether a row is its trajectory's last; nothing where all rounds are run, as in rows of before."""
+    stop = recipe.stage2.stop
+    if not stop.ceiling and not stop.patience:
+        return {}
+    return {"stop": asdict(stop), **({"ranking": asdict(recipe.stage2.ranking)} if stop.patience else {})}
 
 
 def rewrite_settings(recipe: Recipe) -> dict[str, Any]:
     """What decides a rewrite beside the rounds so far: models, settings, examples, instruction texts."""
-    stage2 = {name: value for name, value in _of_a_row(recipe).items() if name != "verifiers"}
+    stage2 = {name: value for name, value in _of_a_rewrite(recipe).items() if name != "verifiers"}
     return {
         "models": [component_identity(recipe.language_model), component_identity(recipe.embedder)],
         "stage2": with_contents(stage2),
@@ -112,7 +124,8 @@ def row_hash(recipe: Recipe) -> str:
     start = align_hash(recipe) if recipe.stage2.start == "stage1" else ""
     models = [component_identity(model) for model in (recipe.video_model, recipe.vision_language_model)]
     judged = [*models, verifiers, templates_identity("verifiers")]
-    return digest([*judged, rewrite_settings(recipe), start])
+    stopping = _stopping(recipe)
+    return digest([*judged, rewrite_settings(recipe), start, *([stopping] if stopping else [])])
 
 
 def align_hash(recipe: Recipe) -> str:

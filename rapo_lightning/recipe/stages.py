@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 from ..data.ranking import Ranking
+from ..data.stopping import Stop
 from ..prompting.chat import Sampling
 
 
@@ -89,28 +90,36 @@ class Stage2:
     start: Literal["prompt", "stage1"] = "prompt"
     """What round 0 is made from: the user's prompt, or what stage 1 makes of it (paper)."""
     rounds: int = 5
-    """Videos per prompt, the first from the prompt as it came (paper: rounds 0 to 4)."""
+    """Most videos per prompt, the first from the prompt as it came (paper: rounds 0 to 4); see `stop`."""
     verifiers: list[Component] = field(default_factory=list)
     """What scores a video; each gives one `score_<name>` column (the paper does not name its verifiers)."""
     ranking: Ranking = field(default_factory=Ranking)
     """How the best round is found, here, for the refiner's targets and in the gallery."""
+    stop: Stop = field(default_factory=Stop)
+    """When a prompt's trajectory ends before `rounds`; by default never (paper)."""
     rewriter: str = ""
     """Folder of a fine-tuned rewriter that reads the request with what was tried and seen (`prompting/revision.py`, ours); empty
     asks the language model itself, with examples (paper). `memory` is then how many attempts it is shown, the best last."""
     candidates: int = 4
     """Rewrites sampled per prompt and round, of which one is generated (ours)."""
     style_weight: float = 0.0
-    """Weight of the share of a candidate's words that the example captions use, beside its similarity to the request
-    and the critique, when one candidate is chosen (ours). 0 looks at similarity alone: only where the examples cover the
-    whole vocabulary of the captions, as in the lab, does it not prefer their words to the user's."""
+    """Weight of the share of a candidate's words that the example captions use, beside its similarity to the request, when one
+    is chosen (ours). 0 looks at similarity alone: only where the examples cover the whole vocabulary of the captions, as in
+    the lab, does it not prefer their words to the user's."""
     examples: str = ""
     """CSV with the columns `prompt`, `critique`, `caption`: rewrites shown to the language model (ours); empty shows
     none."""
     examples_per_prompt: int = 5
     """How many of the examples nearest to the prompt are shown (ours)."""
     memory: int = 1
-    """Earlier rewrites that the instruction shows with their scores, best first (paper: all); critiques of all earlier
-    rounds are shown in any case."""
+    """Earlier rewrites that the instruction shows with their scores, best first (paper: all); see `memory_from`."""
+    memory_from: Literal["best", "last", "original"] = "best"
+    """What the next prompt is made from beside the request (ours): the `memory` best rounds (historical backtracking) and the
+    critiques of all; the `memory` last ones and their critiques; or, as in the authors' script, the request anew, with the
+    critique of the last video alone."""
+    memory_tokens: int = 0
+    """Most tokens of that history, by the rewriter's own tokenizer (ours); 0 sets no limit. The worst rounds are dropped first
+    (with `last`, the oldest), of equal ones the oldest; the last critique stays, and one attempt for a fine-tuned rewriter."""
     physics: Literal["off", "log", "rewrite"] = "rewrite"
     """Whether the language model checks the optical flow against the physical law in a phase of its own, and whether
     the rewrite instruction shows its answer (`rewrite`, the authors' script) or the row alone (`log`)."""
@@ -119,7 +128,8 @@ class Stage2:
     flow_seconds: float = 0.5
     """Time between two frames of the optical flow (the authors' script)."""
     max_words: int = 120
-    """Longest rewrite in words; longer ones are cut at a sentence end (PhyT2V's limit, the authors' script too)."""
+    """Longest rewrite in words (PhyT2V's limit, the authors' script too); the model is asked once more for a shorter one, which
+    is cut at a sentence's end if it is too long again. The column `shortened` says so."""
     sampling: Sampling = field(default_factory=Sampling)
     """How rewrites and physics checks are sampled."""
     batch_size: int = 32
@@ -131,11 +141,13 @@ class Stage2:
         """Checks ranges."""
         if not self.flow_seconds > 0:
             raise ValueError(f"`stage2.flow_seconds` must be more than 0. Got {self.flow_seconds}.")
-        if min(self.rounds, self.candidates, self.batch_size) < 1 or self.examples_per_prompt < 0 or self.memory < 0:
+        least = {"rounds": 1, "candidates": 1, "batch_size": 1, "max_words": 1}
+        least |= {"examples_per_prompt": 0, "memory": 0, "memory_tokens": 0}
+        low = {name: getattr(self, name) for name in least if getattr(self, name) < least[name]}
+        if low:
+            wanted = ", ".join(f"{name} >= {least[name]}" for name in low)
             raise ValueError(
-                "`stage2` needs rounds, candidates and batch_size >= 1, examples_per_prompt and memory >= 0. Got "
-                f"rounds={self.rounds}, candidates={self.candidates}, batch_size={self.batch_size}, "
-                f"examples_per_prompt={self.examples_per_prompt}, memory={self.memory}."
+                f"`stage2` needs {wanted}. Got {', '.join(f'{name}={value}' for name, value in low.items())}."
             )
 
 

@@ -22,16 +22,17 @@ def verifier_names(recipe: Recipe) -> list[str]:
 
 
 def check_verifier_names(recipe: Recipe) -> None:
-    """Checks that floors, weights and gates are of verifiers that the recipe has.
+    """Checks that floors, weights, gates and ceilings are of verifiers that the recipe has.
 
     Raises:
-        UserError: If a name in `stage3.pairs.floors` or `stage2.ranking` is none of the verifiers' names.
+        UserError: If a name in `stage3.pairs.floors`, `stage2.ranking` or `stage2.stop` is none of the verifiers' names.
     """
     ranking = recipe.stage2.ranking
     fields = {
         "stage3.pairs.floors": list(recipe.stage3.pairs.floors),
         "stage2.ranking.weights": list(ranking.weights),
         "stage2.ranking.gates": list(ranking.gates),
+        "stage2.stop.ceiling": list(recipe.stage2.stop.ceiling),
     }
     if not any(fields.values()):
         return

@@ -61,7 +61,7 @@ def _table(block: dict[str, Any], compare: str) -> str:
         cells += [_difference(arm.get("difference"))] if compare else []
         cells.append(f"{float(closure[name]):.2f}" if name in closure else "")
         cells.append(f"{float(arm['picked']):.3f}" if "picked" in arm else "")
-        cells += [f"{int(arm['videos_per_prompt'])}", f"{int(arm['n'])}"]
+        cells += [f"{float(arm['videos_per_prompt']):.4g}", f"{int(arm['n'])}"]
         rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     return f"<table><tr>{head}</tr>{rows}</table>"
 

@@ -41,19 +41,27 @@ class RowWriter(BasePredictionWriter):
 
 
 class ScoreLine(lightning.Callback):
-    """Prints a line per round with the mean score of each verifier, and gives it to the logger if there is one."""
+    """Prints a line per round with the mean score of each verifier, and gives it to the logger if there is one.
+
+    A prompt whose trajectory ended before counts with its best round: else the means were those of the hard prompts alone.
+    """
 
     def on_predict_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Sequence[Row], batch: Any, batch_idx: int, *rest: Any
     ) -> None:
         """After a round."""
-        columns = sorted({name for row in outputs for name in row if name.startswith("score_")})
-        values = {name: [row[name] for row in outputs if row.get(name) is not None] for name in columns}
+        if not outputs:
+            return
+        ended = pl_module.ended(batch)
+        counted = [*outputs, *ended]
+        columns = sorted({name for row in counted for name in row if name.startswith("score_")})
+        values = {name: [row[name] for row in counted if row.get(name) is not None] for name in columns}
         means = {name.removeprefix("score_"): sum(v) / len(v) for name, v in values.items() if v}
         parts = ("generate", "judge", "rewrite")
         seconds = sum(row[f"seconds_{part}"] for row in outputs for part in parts) / max(len(outputs), 1)
         shown = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
-        say(f"round {batch.round}: {len(outputs)} videos, {seconds:.2f} s each  {shown}")
+        before = f", {len(ended)} ended before" if ended else ""
+        say(f"round {batch.round}: {len(outputs)} videos, {seconds:.2f} s each{before}  {shown}")
         if trainer.logger is not None:
             trainer.logger.log_metrics(
                 {f"round_{batch.round}/{name}": value for name, value in means.items()}, batch_idx

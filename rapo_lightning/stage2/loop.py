@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..data.prompts import Prompt, PromptTexts
 from ..data.records import Records
+from ..data.stopping import ending
 from ..data.store import Row
 from ..data.videos import VideoStore
 from ..models import ModelPool
@@ -16,6 +17,7 @@ from ..prompting.examples import ExamplePool, read_examples
 from ..recipe import Recipe, Stage2
 from ..recipe.identity import component_identity, digest, rewrite_settings, row_hash
 from ..running.pool import open_refiner
+from .candidates import Proposal
 from .revise import revise
 from .rewrite import check_physics, rewrite, rewrite_inputs
 from .screening import Judge, Screening, Take, round_row
@@ -70,11 +72,11 @@ class Loop:
         )
 
     def run_round(self, number: int, prompts: Sequence[Prompt], histories: Sequence[Sequence[Row]]) -> list[Row]:
-        """Runs one round of a batch.
+        """Runs one round of a batch; nothing is rewritten for a trajectory that it ends.
 
         Args:
             number: The round.
-            prompts: The prompts.
+            prompts: The prompts, none of which has ended.
             histories: Earlier rounds of each prompt.
 
         Returns:
@@ -88,8 +90,12 @@ class Loop:
             round_row(take, item, self.models.names, self.recipe_hash)
             for take, item in zip(takes, screened, strict=True)
         ]
-        if number < self.recipe.stage2.rounds - 1:
-            self._go_on([[*history, row] for history, row in zip(histories, rows, strict=True)])
+        stage2, grown = self.recipe.stage2, [[*history, row] for history, row in zip(histories, rows, strict=True)]
+        for history in grown:
+            history[-1]["ended"] = ending(history, stage2.stop, stage2.ranking)
+        going = [history for history in grown if not history[-1]["ended"]]
+        if going and number < stage2.rounds - 1:
+            self._go_on(going)
         return rows
 
     def _starts(self, prompts: Sequence[Prompt]) -> list[str]:
@@ -104,7 +110,7 @@ class Loop:
                 history[-1]["next_prompt"] = history[-1]["prompt"]
 
     def _rewrite(self, histories: Sequence[Sequence[Row]]) -> None:
-        """Fills in `physics`, `next_prompt` and the time of the last row of each history."""
+        """Fills in `physics`, `next_prompt` with how it was shortened, and the time of the last row of each history."""
         stage2 = self.strategy.settings(self.recipe.stage2)
         told = [self.strategy.told(history) for history in histories]
         keys = [digest([self._settings, rewrite_inputs(history, stage2)]) for history in told]
@@ -124,17 +130,18 @@ class Loop:
                 "rewrites",
                 [
                     {"key": keys[index], "prompt_id": h[-1]["prompt_id"], "round": h[-1]["round"],
-                     "physics": h[-1]["physics"], "next_prompt": text, "seconds": seconds, "calls": [*checked, *written]}
-                    for index, h, text, checked, written in zip(missing, due, proposals, *spent, strict=True)
+                     "physics": h[-1]["physics"], "next_prompt": next_.text, "shortened": next_.shortened,
+                     "seconds": seconds, "calls": [*checked, *written]}
+                    for index, h, next_, checked, written in zip(missing, due, proposals, *spent, strict=True)
                 ],
             )  # fmt: skip
         for key, rounds in zip(keys, histories, strict=True):
             record = self.records.get("rewrites", key) or {}
             rounds[-1]["physics"], rounds[-1]["next_prompt"] = record["physics"], record["next_prompt"]
-            rounds[-1]["seconds_rewrite"] = record["seconds"]
+            rounds[-1]["shortened"], rounds[-1]["seconds_rewrite"] = record.get("shortened", ""), record["seconds"]
             rounds[-1]["calls"] = [*rounds[-1]["calls"], *record.get("calls", [])]
 
-    def _propose(self, histories: Sequence[Sequence[Row]], stage2: Stage2) -> list[str]:
+    def _propose(self, histories: Sequence[Sequence[Row]], stage2: Stage2) -> list[Proposal]:
         if self.rewriter is not None:
             return revise(histories, stage2, self.rewriter)
         return rewrite(histories, stage2, self.models, self.examples)

@@ -5,36 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..data.ids import derived_seed
-from ..data.ranking import average_ranks, missed_gates
 from ..data.store import Row
 from ..models.refiner import Refiner, refiner_messages
-from ..prompting.revision import Attempt, kept_attempts, revision_turn
-from ..prompting.text import one_line, shorten
+from ..prompting.revision import revision_turn
+from ..prompting.text import shorten
 from ..recipe import Stage2
+from .candidates import Proposal, fitting, new_first, tried, usable
+from .memory import shown_attempts
 
 
-def attempts_of(rounds: Sequence[Row], stage2: Stage2) -> list[Attempt]:
-    """The rounds as attempts, the oldest first, scored as the loop ranks them.
+def revise(histories: Sequence[Sequence[Row]], stage2: Stage2, rewriter: Refiner) -> list[Proposal]:
+    """Proposes the next prompt of each trajectory: the rewriter's likeliest answer that can be used, else a sampled one.
 
-    Args:
-        rounds: The rounds of one prompt.
-        stage2: Settings; where `physics` is `rewrite` its remark follows the critique.
-    """
-    ranks = average_ranks(rounds, stage2.ranking)
-    found = []
-    for row, rank in zip(rounds, ranks, strict=True):
-        remark = row["physics"] if stage2.physics == "rewrite" else ""
-        seen = " ".join(part for part in (row["critique"], remark) if part)
-        # A round that misses fewer gates is better whatever its rank, which is at most the number of rounds.
-        score = -missed_gates(row, stage2.ranking) * (len(rounds) + 1.0) - rank
-        found.append(Attempt(row["prompt"], seen, score))
-    return found
-
-
-def revise(histories: Sequence[Sequence[Row]], stage2: Stage2, rewriter: Refiner) -> list[str]:
-    """Proposes the next prompt of each trajectory: the rewriter's likeliest answer that was not tried yet, else a sampled one.
-
-    Answers are not compared with request or critique: an embedder that does not know what a word means cannot choose by it.
+    It is sampled once where the likeliest answer was tried before or is longer than `max_words`; what is too long then is
+    cut. Answers are not compared with request or critique: an embedder that does not know what a word means cannot choose
+    by it.
 
     Args:
         histories: For each prompt its rounds so far, in order, the last with its critique and physics.
@@ -45,30 +30,37 @@ def revise(histories: Sequence[Sequence[Row]], stage2: Stage2, rewriter: Refiner
         One prompt each; the last round's own prompt where the model gave nothing usable.
     """
     turns = [
-        revision_turn(rounds[0]["source_prompt"], kept_attempts(attempts_of(rounds, stage2), stage2.memory))
+        revision_turn(rounds[0]["source_prompt"], shown_attempts(rounds, stage2, rewriter.model))
         for rounds in histories
     ]
-    found = [[answer] for answer in rewriter.answers(turns)]
-    tried = [{row["prompt"] for row in rounds} for rounds in histories]
+    likeliest = rewriter.answers(turns)
+    known = [tried(rounds) for rounds in histories]
     again = [
         index
-        for index, (answers, known) in enumerate(zip(found, tried, strict=True))
-        if shorten(answers[0], stage2.max_words) in {"", *known}
+        for index, (answer, texts) in enumerate(zip(likeliest, known, strict=True))
+        if answer in {"", *texts} or not fitting([answer], stage2.max_words)
     ]
+    sampled: dict[int, list[str]] = {}
     if again:
         conversations = [refiner_messages(turns[index], rewriter.settings.system) for index in again]
         lasts = [histories[index][-1] for index in again]
         seeds = [derived_seed("rewrite", row["prompt_id"], row["round"], row["seed"]) for row in lasts]
-        sampled = rewriter.model.complete(conversations, seeds, stage2.sampling, stage2.candidates)
-        for index, answers in zip(again, sampled, strict=True):
-            found[index] += [one_line(answer) for answer in answers]
+        found = rewriter.model.complete(conversations, seeds, stage2.sampling, stage2.candidates)
+        sampled = dict(zip(again, found, strict=True))
     return [
-        _first_new([shorten(answer, stage2.max_words) for answer in answers], known) or rounds[-1]["prompt"]
-        for answers, known, rounds in zip(found, tried, histories, strict=True)
+        _first(answer, sampled.get(index, []), histories[index], stage2.max_words)
+        for index, answer in enumerate(likeliest)
     ]
 
 
-def _first_new(answers: Sequence[str], known: set[str]) -> str:
-    """The first answer that was not tried; the first of all where there is none."""
-    usable = [answer for answer in answers if answer]
-    return next((answer for answer in usable if answer not in known), usable[0] if usable else "")
+def _first(likeliest: str, sampled: Sequence[str], rounds: Sequence[Row], max_words: int) -> Proposal:
+    """The first answer that is new and short enough, else the first new one, cut, else the first of all."""
+    known, answers = tried(rounds), usable([likeliest, *sampled])
+    options = new_first(answers, known, max_words)
+    for text in fitting(options, max_words):
+        if text not in known:
+            return Proposal(text, "" if fitting([likeliest], max_words) else "again")
+    if not options:
+        return Proposal(rounds[-1]["prompt"])
+    text = shorten(options[0], max_words)
+    return Proposal(text, "cut" if text != options[0] else "")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,22 +14,14 @@ from ..data.trajectory import score_columns
 from ..models import Embedder, ModelPool
 from ..models.usage import at_places
 from ..prompting.chat import Messages
-from ..prompting.examples import ExamplePool, query_text
+from ..prompting.examples import Example, ExamplePool, query_text
 from ..prompting.templates import template
 from ..prompting.text import one_line, shorten
 from ..recipe import Stage2
+from .candidates import Proposal, Shortened, fitting, new_first, tried, usable
+from .memory import History, history_of
 
 NO_PROBLEM = "None was seen; describe the request more clearly."
-
-
-def known_problems(rounds: Sequence[Row]) -> str:
-    """The sentences of all critiques so far, each once, the newest round's first."""
-    sentences: dict[str, None] = {}
-    for row in sorted(rounds, key=lambda row: -row["round"]):
-        for sentence in re.split(r"(?<=[.!?])\s+", row["critique"] or ""):
-            if sentence:
-                sentences.setdefault(sentence)
-    return " ".join(sentences)
 
 
 def physics_messages(row: Row) -> Messages:
@@ -62,14 +52,13 @@ def _user_turn(request: str, problem: str, memory: str = "") -> dict[str, str]:
     return {"role": "user", "content": text}
 
 
-def rewrite_messages(rounds: Sequence[Row], problem: str, shown: Sequence, stage2: Stage2) -> Messages:  # type: ignore[type-arg]
-    """The conversation that asks for the next prompt: examples as turns, then the request with its memory.
+def rewrite_messages(request: str, history: History, shown: Sequence[Example]) -> Messages:
+    """The conversation that asks for the next prompt: examples as turns, then the request with its history.
 
     Args:
-        rounds: All rounds of the prompt so far.
-        problem: What is to be solved.
+        request: The user's prompt.
+        history: What is told of the rounds so far.
         shown: Examples, the nearest last.
-        stage2: The loop's settings.
     """
     messages = [{"role": "system", "content": template("stage2", "rewrite_system")}]
     for example in shown:
@@ -77,41 +66,26 @@ def rewrite_messages(rounds: Sequence[Row], problem: str, shown: Sequence, stage
             _user_turn(example.prompt, example.critique),
             {"role": "assistant", "content": example.caption},
         ]
-    rewrites = [row for row in rounds if row["prompt"] != row["source_prompt"] and mean_score(row) > -math.inf]
-    best = sorted(rewrites, key=lambda row: (-mean_score(row), row["round"]))[: stage2.memory]
-    memory = "".join(
-        template("stage2", "memory_line").format(score=f"{mean_score(row):.2f}", prompt=row["prompt"]) + "\n"
-        for row in best
-    )
-    return [*messages, _user_turn(rounds[0]["source_prompt"], problem, memory)]
+    return [*messages, _user_turn(request, history.problem, history.memory)]
 
 
 def _choose(
-    options: Sequence[Sequence[str]], queries: Sequence[str], pool: ExamplePool, stage2: Stage2, embedder: Embedder
+    options: Sequence[Sequence[str]], requests: Sequence[str], pool: ExamplePool, stage2: Stage2, embedder: Embedder
 ) -> list[str]:
-    """Of each prompt's options the nearest to request and critique, and to the examples' style; empty without options."""
-    texts = list(dict.fromkeys([*queries, *(text for items in options for text in items)]))
+    """Of each prompt's options the most faithful to the request, and nearest to the examples' style; empty without options.
+
+    Faithful is near the request alone: one that is near the critique as well has taken up its words, which say what is
+    wrong.
+    """
+    texts = list(dict.fromkeys([*requests, *(text for items in options for text in items)]))
     if not any(options):
         return [""] * len(options)
     vectors = dict(zip(texts, embedder.encode(texts), strict=True))
     chosen = []
-    for query, items in zip(queries, options, strict=True):
-        scores = [float(vectors[t] @ vectors[query]) + stage2.style_weight * pool.style(t) for t in items]
+    for request, items in zip(requests, options, strict=True):
+        scores = [float(vectors[t] @ vectors[request]) + stage2.style_weight * pool.style(t) for t in items]
         chosen.append(items[int(np.argmax(scores))] if items else "")
     return chosen
-
-
-def _options(rounds: Sequence[Row], answers: Sequence[str], max_words: int) -> list[str]:
-    """The usable answers; those that were tried before only if there is no other."""
-    cleaned = [text for text in (shorten(one_line(answer), max_words) for answer in answers) if text]
-    tried = {row["prompt"] for row in rounds}
-    return [text for text in cleaned if text not in tried] or cleaned
-
-
-def _problem(rounds: Sequence[Row], stage2: Stage2) -> str:
-    """What the next prompt is to solve: the critiques so far, and the remark on the physics."""
-    remark = rounds[-1]["physics"] if stage2.physics == "rewrite" else ""
-    return " ".join(part for part in (known_problems(rounds), remark) if part)
 
 
 def rewrite_inputs(rounds: Sequence[Row], stage2: Stage2) -> list[object]:
@@ -119,14 +93,16 @@ def rewrite_inputs(rounds: Sequence[Row], stage2: Stage2) -> list[object]:
     first, last = rounds[0], rounds[-1]
     # A fine-tuned rewriter is shown the best attempts by the ranking, which looks at every score.
     scores = [[row[name] for name in score_columns(row)] if stage2.rewriter else mean_score(row) for row in rounds]
-    shown = scores if stage2.memory else [None] * len(rounds)
+    shown = scores if stage2.memory or stage2.memory_tokens else [None] * len(rounds)
     told = [[row["prompt"], row["critique"], score] for row, score in zip(rounds, shown, strict=True)]
     physics = [first["phys_law"], last["motion"]] if stage2.physics != "off" else []
     return [first["source_prompt"], last["prompt_id"], last["seed"], told, physics]
 
 
-def rewrite(histories: Sequence[Sequence[Row]], stage2: Stage2, models: ModelPool, pool: ExamplePool) -> list[str]:
+def rewrite(histories: Sequence[Sequence[Row]], stage2: Stage2, models: ModelPool, pool: ExamplePool) -> list[Proposal]:
     """Proposes the next prompt of each trajectory.
+
+    Where no answer keeps `max_words`, the model is asked once more to say it shorter; what is too long then is cut.
 
     Args:
         histories: For each prompt its rounds so far, in order, the last with its critique and physics.
@@ -137,19 +113,56 @@ def rewrite(histories: Sequence[Sequence[Row]], stage2: Stage2, models: ModelPoo
     Returns:
         One prompt each; the last round's own prompt where the model gave nothing usable.
     """
-    problems = [_problem(rounds, stage2) for rounds in histories]
     requests = [rounds[0]["source_prompt"] for rounds in histories]
-    queries = [query_text(request, problem) for request, problem in zip(requests, problems, strict=True)]
+    told = [history_of(rounds, stage2, models.lend_language()) for rounds in histories]
+    queries = [query_text(request, history.problem) for request, history in zip(requests, told, strict=True)]
     shown = pool.nearest(queries, stage2.examples_per_prompt, lambda texts: models.embedder.encode(texts))
-    conversations = [
-        rewrite_messages(rounds, problem, examples, stage2)
-        for rounds, problem, examples in zip(histories, problems, shown, strict=True)
-    ]
-    seeds = [
-        derived_seed("rewrite", rounds[-1]["prompt_id"], rounds[-1]["round"], rounds[-1]["seed"])
-        for rounds in histories
-    ]
+    conversations = [rewrite_messages(*parts) for parts in zip(requests, told, shown, strict=True)]
+    lasts = [rounds[-1] for rounds in histories]
+    seeds = [derived_seed("rewrite", row["prompt_id"], row["round"], row["seed"]) for row in lasts]
     answers = models.language.complete(conversations, seeds, stage2.sampling, stage2.candidates)
-    options = [_options(rounds, found, stage2.max_words) for rounds, found in zip(histories, answers, strict=True)]
-    chosen = _choose(options, queries, pool, stage2, models.embedder)
-    return [text or rounds[-1]["prompt"] for text, rounds in zip(chosen, histories, strict=True)]
+    known = [tried(rounds) for rounds in histories]
+    options = [new_first(usable(a), k, stage2.max_words) for a, k in zip(answers, known, strict=True)]
+    second = _ask_shorter(conversations, options, seeds, stage2, models)
+    kept = [_short_enough(first, second.get(i, []), known[i], stage2.max_words) for i, first in enumerate(options)]
+    chosen = _choose([texts for texts, _ in kept], requests, pool, stage2, models.embedder)
+    return [
+        Proposal(text, shortened) if text else Proposal(row["prompt"])
+        for text, (_, shortened), row in zip(chosen, kept, lasts, strict=True)
+    ]
+
+
+def _ask_shorter(
+    conversations: Sequence[Messages],
+    options: Sequence[Sequence[str]],
+    seeds: Sequence[int],
+    stage2: Stage2,
+    models: ModelPool,
+) -> dict[int, list[str]]:
+    """Usable answers of a second try by place, where all options of the first are too long."""
+    places = [index for index, texts in enumerate(options) if texts and not fitting(texts, stage2.max_words)]
+    if not places:
+        return {}
+    asked = []
+    for index in places:
+        long = options[index][0]
+        turn = template("stage2", "shorter_user").format(words=len(long.split()), limit=stage2.max_words)
+        asked.append([*conversations[index], {"role": "assistant", "content": long}, {"role": "user", "content": turn}])
+    with at_places(places):
+        answers = models.language.complete(
+            asked, [derived_seed("again", seeds[index]) for index in places], stage2.sampling, stage2.candidates
+        )
+    return {index: usable(found) for index, found in zip(places, answers, strict=True)}
+
+
+def _short_enough(
+    first: Sequence[str], second: Sequence[str], known: set[str], max_words: int
+) -> tuple[list[str], Shortened]:
+    """The texts among which is chosen: the first answers that keep the limit, else new ones of the second, else cut ones."""
+    found = fitting(first, max_words)
+    if found or not first:
+        return found, ""
+    again = [text for text in fitting(second, max_words) if text not in known]
+    if again:
+        return again, "again"
+    return [shorten(text, max_words) for text in new_first([*first, *second], known, max_words)], "cut"

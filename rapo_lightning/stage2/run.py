@@ -34,7 +34,9 @@ def run_loop(
     start: PromptTexts | None = None,
     strategy: Strategy = SSPO,
 ) -> list[Row]:
-    """Brings every prompt's trajectory to `stage2.rounds` rounds; what records or rows have already is not made again.
+    """Brings every prompt's trajectory to its end, after `stage2.rounds` rounds or earlier (`stage2.stop`).
+
+    What records or rows have already is not made again.
 
     Args:
         recipe: The recipe.
@@ -101,7 +103,7 @@ def unfinished(loop: Loop, prompts: Sequence[Prompt], folder: Path) -> list[Prom
 
 def _is_complete(prompt: Prompt, rounds: Sequence[Row], loop: Loop) -> bool:
     """Whether all rounds of a prompt are there, each but the last with its rewrite, and their videos are whole."""
-    wanted = loop.recipe.stage2.rounds
+    wanted = min([loop.recipe.stage2.rounds, *(row["round"] + 1 for row in rounds if row.get("ended"))])
     by_round: Mapping[int, Row] = {row["round"]: row for row in rounds}
     if any(number not in by_round for number in range(wanted)):
         return False

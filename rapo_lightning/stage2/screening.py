@@ -302,6 +302,8 @@ def round_row(take: Take, item: Screened, names: Mapping[str, str], recipe_hash:
         "flow": item.judgements[FLOW]["flow"] if FLOW in item.judgements else [],
         "motion": item.judgements[FLOW]["motion"] if FLOW in item.judgements else "",
         "next_prompt": "",
+        "shortened": "",
+        "ended": "",
         "video_model": names["video_model"],
         "vision_language_model": names["vision_language_model"],
         "language_model": names["language_model"],

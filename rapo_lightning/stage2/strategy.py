@@ -32,7 +32,7 @@ class Strategy:
 
     def settings(self, stage2: Stage2) -> Stage2:
         """The loop's settings as this strategy uses them."""
-        return stage2 if self.listens else replace(stage2, memory=0, physics="off")
+        return stage2 if self.listens else replace(stage2, memory=0, memory_tokens=0, physics="off")
 
     def examples(self, examples: Sequence[Example]) -> list[Example]:
         """The examples; without their critiques where there is none to answer either."""

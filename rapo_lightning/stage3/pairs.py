@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.ids import prompt_id
-from ..data.ranking import Ranking, best_round, known_score, mean_gap
+from ..data.ranking import Ranking, best_round, mean_gap, reaches
 from ..data.store import Row
 from ..data.trajectory import by_prompt
 from ..errors import UserError
@@ -51,7 +51,7 @@ def _pair(request: str, completion: str, gap: float, identity: str, stage3: Stag
 
 def _above_floors(row: Row, floors: dict[str, float]) -> bool:
     # A score that is not there has passed no floor, not even one below zero.
-    return all(known_score(row, f"score_{name}") >= floor for name, floor in floors.items())
+    return all(reaches(row, name, floor) for name, floor in floors.items())
 
 
 def sft_pairs(rows: Sequence[Row], stage3: Stage3, ranking: Ranking | None = None) -> tuple[list[SftPair], PairReport]:

@@ -8,7 +8,15 @@ import datasets
 import pyarrow.parquet
 import pytest
 
-from rapo_lightning.data.ranking import Ranking, average_ranks, best_round, mean_gap, mean_score
+from rapo_lightning.data.ranking import (
+    Ranking,
+    average_ranks,
+    best_round,
+    mean_gap,
+    mean_score,
+    missed_gates,
+    reaches,
+)
 from rapo_lightning.data.trajectory import (
     Row,
     TrajectoryStore,
@@ -193,3 +201,14 @@ def test_rows_from_before_calls_are_read_and_stand_beside_new_ones(tmp_path: Pat
 
 def test_missing_folder_has_no_rows(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "none") == []
+
+
+def test_a_row_compares_as_it_will_when_it_is_read(tmp_path: Path) -> None:
+    rows = [make_row(a=0.7, b=0.3), make_row(round_=1, a=0.7 + 1e-9, b=0.3)]
+    store = TrajectoryStore(tmp_path, ["a", "b"])
+    store.append(rows)
+    for made in (rows, store.rows()):
+        assert reaches(made[0], "a", 0.7)
+        assert not reaches(made[0], "a", 0.7001)
+        assert missed_gates(made[0], Ranking(gates={"a": 0.7, "b": 0.3})) == 0
+        assert best_round(made)["round"] == 0

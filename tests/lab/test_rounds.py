@@ -44,7 +44,11 @@ def test_each_round_is_scored_by_the_best_so_far(tmp_path: Path, monkeypatch, ca
     monkeypatch.setattr(rounds, "score_prompts", scored)
     recipe = load_recipe(ROOT / "recipes/lab.yaml")
     report = rounds.measure(recipe, tmp_path, tmp_path, "score_vlm_alignment", prompts)
-    assert seen == [[first.reference, "wrong"], [first.reference, second.reference], [first.reference, second.reference]]
+    assert seen == [
+        [first.reference, "wrong"],
+        [first.reference, second.reference],
+        [first.reference, second.reference],
+    ]
     assert [line["oracle"] for line in report["all"]] == [0.5, 1.0, 1.0]  # type: ignore[attr-defined]
     assert [line["videos"] for line in report["all"]] == [2, 1, 1]  # type: ignore[attr-defined]
     assert [line["right"] for line in report["all"]] == [0.5, 1.0, 0.0]  # type: ignore[attr-defined]

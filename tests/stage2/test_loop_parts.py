@@ -8,8 +8,11 @@ import torch
 from rapo_lightning.errors import UserError
 from rapo_lightning.models import ModelPool
 from rapo_lightning.prompting.examples import Example, ExamplePool, read_examples
+from rapo_lightning.prompting.text import shorten
 from rapo_lightning.recipe import Stage2
-from rapo_lightning.stage2.rewrite import check_physics, known_problems, rewrite, rewrite_messages, shorten
+from rapo_lightning.stage2.candidates import Proposal
+from rapo_lightning.stage2.memory import History, history_of, known_problems
+from rapo_lightning.stage2.rewrite import check_physics, rewrite, rewrite_messages
 from rapo_lightning.stage2.strategy import BLIND, SEEDS, SSPO
 from tests.data.test_trajectory import make_row
 from tests.helpers import WordEmbedder
@@ -42,6 +45,8 @@ def lending(model: Parrot | None = None) -> ModelPool:
         ("One two. Three four.", 10, "One two. Three four."),
         ("One two. Three four.", 3, "One two."),
         ("a b c d", 2, "a b"),
+        ("A ball of 2.5 m falls down. It bounces.", 6, "A ball of 2.5 m falls"),
+        ('He says "Stop!" and goes away then.', 5, 'He says "Stop!"'),
     ],
 )
 def test_long_rewrites_end_at_a_sentence(text: str, limit: int, expected: str) -> None:
@@ -58,25 +63,28 @@ def test_problems_are_collected_over_rounds_once() -> None:
 
 def test_instruction_has_examples_memory_and_problem() -> None:
     rounds = [make_row(prompt="a ball"), make_row(round_=1, prompt="a red ball rolls", a=0.9)]
-    messages = rewrite_messages(rounds, "It is too small.", [Example("x", "bad", "a caption")], Stage2(memory=1))
+    history = history_of(rounds, Stage2(memory=1), Parrot([]))  # type: ignore[arg-type]
+    history = history._replace(problem="It is too small.")
+    messages = rewrite_messages("a ball", history, [Example("x", "bad", "a caption")])
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert "Request: x" in messages[1]["content"]
     assert "a red ball rolls" in messages[-1]["content"]
     assert "Problem: It is too small." in messages[-1]["content"]
-    without = rewrite_messages(rounds, "p", [], Stage2(memory=0))
-    assert "a red ball rolls" not in without[-1]["content"]
+    assert history_of(rounds, Stage2(memory=0), Parrot([])) == History("", "")  # type: ignore[arg-type]
 
 
 def test_rewrite_prefers_the_request_and_the_style_and_avoids_repeats() -> None:
     model = Parrot(["a ball 0", "zzz qqq", "The ball is\n red", ""])
     pool = ExamplePool([Example("ball", "bad", "the red ball is here")])
     rounds = [make_row(prompt="a ball 0", source_prompt="red ball")]
-    assert rewrite([rounds], Stage2(candidates=4, style_weight=1.0), lending(model), pool) == ["The ball is red"]
+    assert rewrite([rounds], Stage2(candidates=4, style_weight=1.0), lending(model), pool) == [
+        Proposal("The ball is red")
+    ]
 
 
 def test_empty_answers_keep_the_prompt() -> None:
     rounds = [make_row(prompt="a ball")]
-    assert rewrite([rounds], Stage2(candidates=2), lending(Parrot(["", " "])), ExamplePool([])) == ["a ball"]
+    assert rewrite([rounds], Stage2(candidates=2), lending(Parrot(["", " "])), ExamplePool([])) == [Proposal("a ball")]
 
 
 def test_physics_is_asked_only_where_there_is_a_law() -> None:
@@ -109,7 +117,7 @@ def test_without_a_style_weight_the_examples_words_do_not_win_over_the_users() -
     answers = ["A golden retriever runs on the beach.", "A capybara plays the cello on a stage."]
     pool = ExamplePool([Example("dog", "", "A golden retriever runs on the beach.")])
     rounds = [make_row(prompt="x", source_prompt="a capybara plays the cello")]
-    assert rewrite([rounds], Stage2(candidates=2), lending(Parrot(answers)), pool) == [answers[1]]
+    assert rewrite([rounds], Stage2(candidates=2), lending(Parrot(answers)), pool) == [Proposal(answers[1])]
 
 
 def test_blind_rewrites_know_the_request_and_what_was_tried_and_nothing_else() -> None:
@@ -121,7 +129,7 @@ def test_blind_rewrites_know_the_request_and_what_was_tried_and_nothing_else() -
     ]
     pool = ExamplePool(BLIND.examples([Example("x", "It is small.", "a caption")]))
     assert check_physics(BLIND.told(history), stage2, lending(model)) == ["", ""]
-    (text,) = rewrite([BLIND.told(history)], stage2, lending(model), pool)
+    ((text, _),) = rewrite([BLIND.told(history)], stage2, lending(model), pool)
     # A text that was tried would be the same video again.
     assert text in ("a red ball rolls", "a red ball rolls fast")
     shown = " ".join(message["content"] for message in model.asked[0])
@@ -141,4 +149,4 @@ def test_rounds_share_a_seed_unless_only_seeds_differ() -> None:
 def test_a_rewrite_without_any_score_is_not_remembered() -> None:
     rounds = [make_row(prompt="a ball"), make_row(round_=1, prompt="a red ball rolls", a=None)]
     rounds[1] |= {name: None for name in rounds[1] if name.startswith("score_")}
-    assert "inf" not in rewrite_messages(rounds, "p", [], Stage2(memory=1))[-1]["content"]
+    assert history_of(rounds, Stage2(memory=1), Parrot([])).memory == ""  # type: ignore[arg-type]

@@ -7,7 +7,9 @@ import pytest
 from rapo_lightning.data.ranking import Ranking
 from rapo_lightning.prompting.revision import SEEN, TRIED
 from rapo_lightning.recipe import Stage2
-from rapo_lightning.stage2.revise import attempts_of, revise
+from rapo_lightning.stage2.candidates import Proposal
+from rapo_lightning.stage2.memory import attempts_of
+from rapo_lightning.stage2.revise import revise
 from tests.data.test_trajectory import make_row
 
 
@@ -33,7 +35,7 @@ ROUNDS = [
 
 def test_attempts_are_shown_the_best_last_and_no_more_than_the_memory() -> None:
     rewriter = Rewriter("a new caption")
-    assert revise([ROUNDS], Stage2(memory=2), rewriter) == ["a new caption"]  # type: ignore[arg-type]
+    assert revise([ROUNDS], Stage2(memory=2), rewriter) == [Proposal("a new caption")]  # type: ignore[arg-type]
     lines = rewriter.turns[0].split("\n")
     assert lines[0] == "a ball"
     assert lines[1:] == [
@@ -49,12 +51,12 @@ def test_without_memory_the_request_stands_alone() -> None:
 
 def test_what_was_tried_is_not_tried_again() -> None:
     rewriter = Rewriter("ball 1", sampled=["ball 0", "", "another"])
-    assert revise([ROUNDS], Stage2(), rewriter) == ["another"]  # type: ignore[arg-type]
+    assert revise([ROUNDS], Stage2(), rewriter) == [Proposal("another")]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("answer", "sampled", "wanted"), [("", ["", ""], "ball 2"), ("ball 1", ["ball 1"], "ball 1")])
 def test_a_rewriter_without_anything_new_keeps_the_loop_going(answer: str, sampled: list[str], wanted: str) -> None:
-    assert revise([ROUNDS], Stage2(), Rewriter(answer, sampled=sampled)) == [wanted]  # type: ignore[arg-type]
+    assert revise([ROUNDS], Stage2(), Rewriter(answer, sampled=sampled)) == [Proposal(wanted)]  # type: ignore[arg-type]
 
 
 def test_a_round_behind_a_gate_is_worse_than_any_that_is_not() -> None:
