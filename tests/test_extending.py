@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from rapo_lightning.data.trajectory import read_rows
+from rapo_lightning.data.videos import read_video
 from rapo_lightning.models.usage import metered
 from tests.helpers import ROOT, run_cli, tiny_recipe
 
@@ -50,7 +51,12 @@ def test_a_users_own_classes_run_from_a_recipe(package: Path, language_model: Pa
         assert 0 < row["score_brightness"] < 1
         assert 0 <= row["score_nearness"] <= 1
         assert "right at" in row["motion"]
-        assert (out / row["video"]).is_file()
+        frames = read_video(out / row["video"])
+        # What `Square.generate` says of this row's prompt and seed, but for what an mp4 loses.
+        top, bright = 10 + row["seed"] % 30, min(255, 120 + len(row["prompt"]))
+        assert frames.shape == (17, 64, 64, 3)
+        assert abs(float(frames[3, top + 4 : top + 16, 10:22].mean()) - bright) < 4
+        assert abs(float(frames[3, :, 40:].mean()) - 60) < 4
     assert set(json.loads((out / "results.json").read_text())["arms"]) == {"raw", "shout"}
 
 

@@ -11,8 +11,10 @@ from .checkpoints import fetch, list_checkpoints, verify
 from .collect import collect
 from .discriminator import discriminator
 from .evaluate import evaluate
+from .export import export
 from .finetune import finetune
-from .graph import add, build, export, extract, import_graph, info
+from .graph import add, build, export_graph, extract, import_graph, info
+from .import_log import import_log
 from .pairs import pairs
 from .quickstart import quickstart
 from .refine import refine
@@ -32,6 +34,8 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "score": score,
     "validate": validate,
     "report": report,
+    "import": import_log,
+    "export": export,
 }
 """Commands by name."""
 GROUPS: dict[str, dict[str, Callable[..., object]]] = {
@@ -40,7 +44,7 @@ GROUPS: dict[str, dict[str, Callable[..., object]]] = {
         "add": add,
         "info": info,
         "import": import_graph,
-        "export": export,
+        "export": export_graph,
         "extract": extract,
     },
     "ckpt": {"list": list_checkpoints, "fetch": fetch, "verify": verify},

@@ -58,7 +58,7 @@ def _score_branches(
     from ..evaluation.arms import scores_in_order
     from ..evaluation.module import Arm, score_prompts
     from ..stage1.discriminator import BRANCH_COLUMNS, BRANCHES
-    from ..stage2.screening import Judge
+    from ..stage2.judgements import Judge
     from ..verifiers import MeanOfVerifiers
 
     mean = MeanOfVerifiers([judge.verifier for judge in judges])

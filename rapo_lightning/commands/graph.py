@@ -121,7 +121,7 @@ def import_graph(source: str, /, *, out: str, embedder: str = "all-minilm-l6-v2"
     _report(graph, {})
 
 
-def export(folder: str, /, *, out: str) -> None:
+def export_graph(folder: str, /, *, out: str) -> None:
     """Write a relation graph in the published format.
 
     Args:

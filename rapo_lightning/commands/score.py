@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from ..console import say
 from ..errors import UserError
 from ..recipe import Recipe
 
 _TABLE = "prompts.csv"
-_ROLES: tuple[Literal["language_model", "vision_language_model", "embedder"], ...] = (
-    "language_model",
-    "vision_language_model",
-    "embedder",
-)
-"""What verifiers may use."""
 
 
 def score(recipe: Recipe, *, videos: str, table: str = "", output: str = "") -> None:
@@ -35,16 +28,12 @@ def score(recipe: Recipe, *, videos: str, table: str = "", output: str = "") -> 
     """
     from ..data.csv_log import CsvLog
     from ..recipe.identity import digest
-    from ..running.pool import fetch_models, open_pool
-    from ..stage2.judges import build_judges
+    from ..stage2.judges import open_judges
     from ..stage2.scoring import read_list, score_videos
 
     folder = Path(videos)
     items = read_list(folder, Path(table) if table else folder / _TABLE)
-    judges = build_judges(recipe)
-    roles = [role for role in _ROLES if getattr(recipe, role).get("class_path")]
-    models = open_pool(recipe, roles)
-    fetch_models(recipe, roles)
+    judges, models = open_judges(recipe)
     identity = digest([judge.identity for judge in judges])
     names = [f"score_{judge.verifier.name}" for judge in judges]
     log = CsvLog(Path(output or "scores.csv"), ["video", "prompt", *names, "critique", "file", "verifiers"])

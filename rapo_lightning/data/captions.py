@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import UserError
 from .resources import find
+from .tables import read_text
 
 
 def read_captions(source: str, limit: int = 0) -> list[str]:
@@ -19,12 +20,7 @@ def read_captions(source: str, limit: int = 0) -> list[str]:
     path = find(source) if source else None
     if path is None or not path.is_file():
         raise UserError(f"Captions are read from a txt file, one a line. Got {source!r}, which is no file.")
-    try:
-        captions = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"Captions must be UTF-8. Got a byte that is not at position {error.start} of {path}."
-        ) from error
+    captions = [line.strip() for line in read_text(path, "The captions file").splitlines() if line.strip()]
     if not captions:
         raise UserError(f"The captions file has no caption. Got {path}; write one a line.")
     return captions[:limit] if limit else captions

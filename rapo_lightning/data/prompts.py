@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +11,15 @@ from typing import Any
 from ..errors import UserError
 from .ids import prompt_id
 from .resources import find
+from .tables import read_table, read_text
 
 MAX_CHARACTERS = 4000
 """Longest prompt; text encoders of video models read 226 to 512 tokens, so a longer one would be cut unseen."""
 
 _COLUMNS = ("prompt", "phys_law", "reference", "group")
+_AUTHORS_NAME = "captions"
+"""What the CSV of the authors' script calls the column `prompt`."""
+_WHAT = "The prompt file"
 
 
 @dataclass(frozen=True)
@@ -107,16 +109,6 @@ def fixed_texts(texts: Mapping[str, str]) -> PromptTexts:
     return lambda prompts: [texts[prompt.id] for prompt in prompts]
 
 
-def _decode(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"The prompt file must be UTF-8. Got a byte that is not at position {error.start} of {path}; convert it, "
-            "for example with `iconv -t UTF-8`."
-        ) from error
-
-
 def _table(path: Path) -> Any:
     import pyarrow
     import pyarrow.parquet
@@ -156,13 +148,17 @@ def _table_rows(path: Path) -> list[dict[str, str]]:
 def _read_rows(path: Path) -> list[dict[str, str]]:
     if path.is_dir() or path.suffix == ".parquet":
         return _table_rows(path)
-    text = _decode(path)
     if path.suffix != ".csv":
-        return [{"prompt": line} for line in text.splitlines()]
-    reader = csv.DictReader(io.StringIO(text))
-    if "prompt" not in (reader.fieldnames or []):
-        raise UserError(f"A prompt CSV needs a column `prompt`. Got the columns {reader.fieldnames} in {path}.")
-    return [{key: value or "" for key, value in row.items() if key} for row in reader]
+        return [{"prompt": line} for line in read_text(path, _WHAT).splitlines()]
+    columns, rows = read_table(path, _WHAT)
+    if "prompt" in columns:
+        return rows
+    if _AUTHORS_NAME not in columns:
+        raise UserError(
+            f"A prompt CSV needs a column `prompt`, or `{_AUTHORS_NAME}` as the authors' have. Got the columns {columns} in "
+            f"{path}; rename one."
+        )
+    return [{**row, "prompt": row[_AUTHORS_NAME]} for row in rows]
 
 
 def read_prompts(source: str, limit: int = 0, field: str = "prompts") -> list[Prompt]:
@@ -177,12 +173,21 @@ def read_prompts(source: str, limit: int = 0, field: str = "prompts") -> list[Pr
     Raises:
         UserError: If the file is missing, empty, not UTF-8, lacks the column, or has an empty or over-long prompt.
     """
+    first: dict[str, Prompt] = {}
+    for prompt in read_all_prompts(source, field):
+        first.setdefault(prompt.id, prompt)
+    chosen = list(first.values())
+    return chosen[:limit] if limit else chosen
+
+
+def read_all_prompts(source: str, field: str = "prompts") -> list[Prompt]:
+    """As `read_prompts`, with a prompt for each entry: repeated ones stay, so that a prompt's place is that in the file."""
     path = find(source) if source else None
     if path is None:
         raise UserError(
             f"`{field}` must name a txt, csv or parquet file, or a dataset folder. Got {source!r}, which is not there."
         )
-    prompts: dict[str, Prompt] = {}
+    prompts = []
     first_line = 2 if path.suffix == ".csv" else 1
     for number, row in enumerate(_read_rows(path), start=first_line):
         text = row.get("prompt", "").strip()
@@ -192,9 +197,7 @@ def read_prompts(source: str, limit: int = 0, field: str = "prompts") -> list[Pr
             raise UserError(
                 f"A prompt may have {MAX_CHARACTERS} characters. Got {len(text)} in entry {number} of {path}; shorten it."
             )
-        prompt = Prompt(text, *(row.get(name, "").strip() for name in _COLUMNS[1:]))
-        prompts.setdefault(prompt.id, prompt)
+        prompts.append(Prompt(text, *(row.get(name, "").strip() for name in _COLUMNS[1:])))
     if not prompts:
         raise UserError(f"The prompt file has no prompt. Got {path}; write one prompt a line.")
-    chosen = list(prompts.values())
-    return chosen[:limit] if limit else chosen
+    return prompts

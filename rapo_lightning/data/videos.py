@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -85,6 +86,17 @@ def read_video(path: Path) -> Frames:
     if not frames:
         raise RunError(f"The video {path} cannot be read. Got no frame from it; delete it, and it is made again.")
     return np.stack(frames).astype(np.uint8)
+
+
+def examine_video(path: Path) -> tuple[Frames, str]:
+    """Frames of a file that may be damaged, and a sentence on what is wrong with it, empty if nothing is."""
+    try:
+        frames = read_video(path)
+    except RunError:
+        return np.empty((0, 0, 0, 3), np.uint8), "The video cannot be read: there is no frame in it."
+    promised = count_frames(path)
+    cut = promised > len(frames)
+    return frames, f"The video is cut off after {len(frames)} of {promised} frames." if cut else ""
 
 
 def video_path(prompt_id: str, round_: int, key: str) -> str:
@@ -177,6 +189,26 @@ class VideoStore:
         finally:
             temporary.unlink(missing_ok=True)
         then()
+
+    def copy(self, relative: str, source: Path) -> None:
+        """Copies a video from elsewhere, byte for byte.
+
+        Args:
+            relative: Its path in the run folder.
+            source: The file.
+
+        Raises:
+            RunError: If it cannot be written.
+        """
+        target = self.run_folder / relative
+        temporary = target.with_name(f".{target.stem}.tmp.mp4")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise _unwritable(target, str(error.strerror or error)) from error
 
     def is_whole(self, relative: str, size: int) -> bool:
         """Whether a video is there with as many bytes as it was written with."""

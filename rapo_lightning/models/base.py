@@ -32,10 +32,13 @@ class VideoModel(Model, Protocol):
     fps: float
     """Frames per second of its videos."""
     batch_size: int
-    """Videos per call of `generate`; a kill loses at most that many."""
+    """Videos per call of `generate`; a kill loses at most that many. It is halved where memory runs out."""
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """One video per prompt, RGB, `(frames, height, width, 3)`; a video depends on its prompt and seed alone."""
+        """One video per prompt, RGB, `(frames, height, width, 3)`; a video depends on its prompt and seed alone.
+
+        One that has pixels that are no numbers is returned as it came, in floats: it is recorded as such and not judged.
+        """
 
 
 class LanguageModel(Model, Protocol):

@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from numpy.typing import NDArray
 
 from ..checkpoints import loading, locate
-from ..errors import RunError, UserError
+from ..errors import UserError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -91,11 +91,7 @@ class DiffusersVideoModel:
         self._pipeline.to(device)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """One video per prompt; see `base.VideoModel`.
-
-        Raises:
-            RunError: If a video has pixels that are no numbers.
-        """
+        """One video per prompt; see `base.VideoModel`."""
         self.load()
         videos: list[NDArray[np.uint8]] = []
         for begin in range(0, len(prompts), self.batch_size):
@@ -106,7 +102,7 @@ class DiffusersVideoModel:
             output = self._pipeline(
                 prompt=texts + [texts[-1]] * missing, generator=generators, output_type="np", **self.call
             ).frames
-            videos += [to_uint8(video, begin + index) for index, video in enumerate(output[: len(texts)])]
+            videos += [to_uint8(video) for video in output[: len(texts)]]
         return videos
 
 
@@ -122,24 +118,13 @@ def filled_size(count: int, batch_size: int) -> int:
     return min(batch_size, max(_LEAST, 1 << (count - 1).bit_length()))
 
 
-def to_uint8(video: NDArray[np.floating[Any]], number: int) -> NDArray[np.uint8]:
-    """A video in bytes.
+def to_uint8(video: NDArray[np.floating[Any]]) -> NDArray[Any]:
+    """A video in bytes; as it came where a pixel is no number, which would become black and be judged.
 
     Args:
         video: RGB in 0..1, `(frames, height, width, 3)`.
-        number: The prompt's number in the call, from 0.
-
-    Raises:
-        RunError: If a pixel is no number; it would become black, and a black video would be judged.
     """
-    finite = np.isfinite(video)
-    if not finite.all():
-        raise RunError(
-            f"The video of prompt {number} of its batch, counted from 0, has pixels that are no numbers. Got "
-            f"{1 - finite.mean():.1%} of them; set the video model's `dtype` to `bfloat16` or `float32` (float16 overflows "
-            "in many models), or its `vae_dtype` to `float32`."
-        )
-    return (video * 255).round().astype(np.uint8)
+    return (video * 255).round().astype(np.uint8) if np.isfinite(video).all() else video
 
 
 def _diffusers_class(name: str, base: type, field: str) -> type:

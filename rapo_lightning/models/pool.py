@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import UserError
+from ..errors import RunError, UserError
 from ..prompting.chat import Messages, Sampling
 from .base import Embedder, LanguageModel, Model, VideoModel, VisionLanguageModel, count_tokens
 from .transformers_language import AdaptedLanguageModel, TransformersLanguageModel
@@ -114,9 +114,18 @@ class ModelPool:
             return model
         if self.policy == "swap":
             self._clear()
-        owner.to(self.device)
+        self._move(owner)
         self._present.append(owner)
         return model
+
+    def _move(self, owner: Model) -> None:
+        try:
+            owner.to(self.device)
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"The device must hold the models that are used together. Got too little memory for {owner.name}; set "
+                "`residency: swap`, which keeps one there at a time, or give the models a lower `dtype`."
+            ) from error
 
     def _clear(self) -> None:
         """Moves everything off the device."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.resources import find
+from ..data.tables import read_table
 from ..errors import UserError
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
@@ -40,14 +39,10 @@ def read_examples(source: str, field: str = "stage2.examples") -> list[Example]:
     path = find(source)
     if path is None:
         raise UserError(f"`{field}` must name a CSV file. Got {source!r}, which is no file.")
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = {"prompt", "critique", "caption"} - set(reader.fieldnames or [])
-        if missing:
-            raise UserError(
-                f"The examples in {path} need the columns prompt, critique, caption. Got {reader.fieldnames}."
-            )
-        examples = [Example(row["prompt"], row["critique"], row["caption"]) for row in reader]
+    columns, rows = read_table(path, "The examples file")
+    if {"prompt", "critique", "caption"} - set(columns):
+        raise UserError(f"The examples in {path} need the columns prompt, critique, caption. Got {columns}.")
+    examples = [Example(row["prompt"], row["critique"], row["caption"]) for row in rows]
     if not examples:
         raise UserError(f"The examples file has no row. Got {path}; write some or leave `{field}` empty.")
     return examples

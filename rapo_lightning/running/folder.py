@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from ..console import say
+from ..data.ranking import Ranking
 from ..data.store import Row, make_folder
 from ..data.trajectory import read_rows
 from ..errors import RunError, UserError
@@ -223,3 +224,21 @@ def rows_of_recipe(recipe: Recipe, folder: Path) -> list[Row]:
             f"{len(chosen)} fit; use the recipe they were collected with (`recipes/<hash>.yaml` there) or collect anew."
         )
     return [row for row in rows if row["recipe_hash"] == chosen[0]]
+
+
+def rows_of_run(folder: Path) -> tuple[list[Row], Ranking]:
+    """The trajectories that a run folder's own recipe made, and how it finds the best round.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        UserError: As `rows_of_recipe`, or if there is no recipe.
+    """
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"This needs a run folder. Got {str(folder)!r}, which has no recipe.yaml; run `collect` or `import` first."
+        )
+    recipe = load_recipe(path)
+    return rows_of_recipe(recipe, folder), recipe.stage2.ranking

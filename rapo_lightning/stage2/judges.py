@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import UserError
+from ..models import ModelPool
 from ..recipe import Component, Recipe
 from ..recipe.components import build
 from ..recipe.identity import named
-from .screening import FLOW, Judge
+from ..running.pool import Role, fetch_models, open_pool
+from .judgements import FLOW, Judge
 
-_ROLES = ("language_model", "vision_language_model", "embedder")
+_ROLES: tuple[Role, ...] = ("language_model", "vision_language_model", "embedder")
+"""Models that verifiers may use."""
 
 
 def build_judge(recipe: Recipe, component: Component, field: str) -> Judge:
@@ -57,3 +60,16 @@ def build_judges(recipe: Recipe) -> list[Judge]:
     if len(set(names)) < len(names):
         raise UserError(f"`stage2.verifiers` must have names of their own. Got {', '.join(names)}; leave one out.")
     return judges
+
+
+def open_judges(recipe: Recipe) -> tuple[list[Judge], ModelPool]:
+    """The verifiers of the loop with the models that they may use, fetched, for videos that are there already.
+
+    Raises:
+        UserError: As `build_judges`, or if a model is not usable.
+    """
+    judges = build_judges(recipe)
+    roles = [role for role in _ROLES if getattr(recipe, role).get("class_path")]
+    models = open_pool(recipe, roles)
+    fetch_models(recipe, roles)
+    return judges, models

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.videos import count_frames, frame_rate, read_video
-from ..errors import RunError, UserError
+from ..data.tables import read_table
+from ..data.videos import examine_video, frame_rate
+from ..errors import UserError
 from ..models import ModelPool
 from ..verifiers import Judgement, View
-from .screening import Judge
+from .judgements import Judge
 
 COLUMNS = ("video", "prompt")
 """Columns that the list of videos must have; `phys_law` may be there."""
@@ -48,40 +48,31 @@ def read_list(folder: Path, source: Path) -> list[OwnVideo]:
         raise UserError(f"`--videos` must name a folder. Got {str(folder)!r}, which is none.")
     if not source.is_file():
         raise UserError(f"The videos need a CSV with the columns video and prompt. Got no file {source}; write one.")
-    with source.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-        rows = [] if missing else list(reader)
+    columns, rows = read_table(source, "The list of videos")
+    missing = [name for name in COLUMNS if name not in columns]
     if missing or not rows:
-        found = f"the columns {', '.join(reader.fieldnames or ['none'])}" if missing else "no row"
+        found = f"the columns {', '.join(columns or ['none'])}" if missing else "no row"
         raise UserError(f"{source} must have the columns video and prompt, and a row for each video. Got {found}.")
     return [_own_video(folder, row, f"{source}, row {number}") for number, row in enumerate(rows, start=1)]
 
 
 def _own_video(folder: Path, row: dict[str, str], where: str) -> OwnVideo:
-    name, prompt = (row["video"] or "").strip(), (row["prompt"] or "").strip()
+    name, prompt = row["video"].strip(), row["prompt"].strip()
     path = folder / name
     inside = path.resolve().is_relative_to(folder.resolve())
     if not name or not prompt or not inside or not path.is_file():
         raise UserError(
             f"Each row must name a file in {folder} and its prompt. Got {name!r} and {prompt[:60]!r} in {where}; correct it."
         )
-    return OwnVideo(name, path, prompt, (row.get("phys_law") or "").strip())
+    return OwnVideo(name, path, prompt, row.get("phys_law", "").strip())
 
 
-def _view(item: OwnVideo, flow_seconds: float) -> View | str:
-    """What verifiers see, or why there is nothing to see."""
-    try:
-        frames = read_video(item.path)
-    except RunError:
-        return "The video cannot be read: there is no frame in it."
-    return View(item.prompt, item.phys_law, item.prompt, frames, frame_rate(item.path), flow_seconds)
-
-
-def _cut(item: OwnVideo, view: View) -> str:
-    """What is to be said of a file that ends before its last frame."""
-    promised = count_frames(item.path)
-    return f"The file is cut off after {len(view.frames)} of {promised} frames." if promised > len(view.frames) else ""
+def _view(item: OwnVideo, flow_seconds: float) -> tuple[View | None, str]:
+    """What verifiers see, None where there is no frame, and what is wrong with the file."""
+    frames, fault = examine_video(item.path)
+    if not len(frames):
+        return None, fault
+    return View(item.prompt, item.phys_law, item.prompt, frames, frame_rate(item.path), flow_seconds), fault
 
 
 def score_videos(
@@ -103,12 +94,10 @@ def score_videos(
     for begin in range(0, len(items), batch_size):
         part = items[begin : begin + batch_size]
         views = [_view(item, flow_seconds) for item in part]
-        judged = _judge([view for view in views if isinstance(view, View)], judges, models)
+        judged = _judge([view for view, _ in views if view is not None], judges, models)
         yield [
-            (item, next(judged), _cut(item, view))
-            if isinstance(view, View)
-            else (item, [Judgement(None) for _ in judges], view)
-            for item, view in zip(part, views, strict=True)
+            (item, next(judged) if view is not None else [Judgement(None) for _ in judges], fault)
+            for item, (view, fault) in zip(part, views, strict=True)
         ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from ..data.ids import prompt_id
 from ..data.ranking import Ranking, best_round, mean_gap, reaches
 from ..data.store import Row
+from ..data.tables import read_table
 from ..data.trajectory import by_prompt
 from ..errors import UserError
 from ..models.refiner import refiner_messages
@@ -90,11 +90,10 @@ def read_pairs_csv(path: Path, stage3: Stage3) -> list[SftPair]:
     Raises:
         UserError: If a column is missing or there is no row.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if not {"prompt", "completion"} <= set(reader.fieldnames or []):
-            raise UserError(f"A pairs CSV needs the columns prompt and completion. Got {reader.fieldnames} in {path}.")
-        rows = [(row["prompt"], row["completion"]) for row in reader if row["prompt"] and row["completion"]]
+    columns, found = read_table(path, "The pairs CSV")
+    if not {"prompt", "completion"} <= set(columns):
+        raise UserError(f"A pairs CSV needs the columns prompt and completion. Got {columns} in {path}.")
+    rows = [(row["prompt"], row["completion"]) for row in found if row["prompt"] and row["completion"]]
     if not rows:
         raise UserError(f"The pairs CSV has no complete row. Got {path}.")
     return [_pair(request, completion, 0.0, prompt_id(request, ""), stage3) for request, completion in rows]

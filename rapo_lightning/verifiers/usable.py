@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ONE_FRAME = "The video has a single frame."
+NO_NUMBERS = "The video has pixels that are no numbers."
 PLAIN = "The video shows one plain colour."
 _PLAIN = 4
 """Widest range of the colour values of a plain video, in 0..255 (ours): a codec does not keep one value."""
@@ -15,11 +16,13 @@ _PLAIN = 4
 
 def unreadable(frames: NDArray[Any]) -> str:
     """What is wrong with frames that are no video, empty if they are one: RGB in 8 bit, `(frames, height, width, 3)`."""
-    shape = np.shape(frames)
-    if getattr(frames, "dtype", None) == np.uint8 and len(shape) == 4 and shape[-1] == 3 and min(shape) > 0:
+    kind, shape = getattr(frames, "dtype", None), tuple(getattr(frames, "shape", ()))
+    if kind == np.uint8 and len(shape) == 4 and shape[-1] == 3 and min(shape) > 0:
         return ""
+    if isinstance(frames, np.ndarray) and frames.dtype.kind == "f" and not np.isfinite(frames).all():
+        return NO_NUMBERS
     return (
-        f"The video cannot be read: its frames are {getattr(frames, 'dtype', type(frames).__name__)} of shape {shape}."
+        f"The video cannot be read: its frames are {type(frames).__name__ if kind is None else kind} of shape {shape}."
     )
 
 

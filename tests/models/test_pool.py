@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from rapo_lightning.errors import UserError
+from rapo_lightning.errors import RunError, UserError
 from rapo_lightning.models import ModelPool, TransformersLanguageModel, transformers_language
 from rapo_lightning.models.causal_model import load_causal_model
 from rapo_lightning.prompting.chat import Sampling
@@ -51,6 +51,15 @@ def test_adapters_share_one_base_and_answer_as_if_alone(
             assert answers(lent[index]) == alone[index]
     assert pool.adapted(adapters[0], name) is lent[1]
     assert len(loads) == 1
+
+
+def test_a_model_that_does_not_fit_says_what_to_do() -> None:
+    class Large(WordEmbedder):
+        def to(self, device: torch.device) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(RunError, match="Got too little memory for words; set `residency: swap`"):
+        _ = ModelPool(embedder=Large(), device=torch.device("cpu")).embedder
 
 
 def test_an_adapter_that_has_its_base_alone_is_merged(language_model: Path, adapters: list[str]) -> None:
