@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rapo_lightning.data.prompts import Prompt, read_prompts
@@ -43,16 +44,19 @@ def test_each_round_is_scored_by_the_best_so_far(tmp_path: Path, monkeypatch, ca
 
     monkeypatch.setattr(rounds, "score_prompts", scored)
     recipe = load_recipe(ROOT / "recipes/lab.yaml")
-    report = rounds.measure(recipe, tmp_path, tmp_path, "score_vlm_alignment", prompts)
+    found = rounds.score_rounds(recipe, tmp_path, tmp_path, "score_vlm_alignment", prompts)
     assert seen == [
         [first.reference, "wrong"],
         [first.reference, second.reference],
         [first.reference, second.reference],
     ]
-    assert [line["oracle"] for line in report["all"]] == [0.5, 1.0, 1.0]  # type: ignore[attr-defined]
-    assert [line["videos"] for line in report["all"]] == [2, 1, 1]  # type: ignore[attr-defined]
-    assert [line["right"] for line in report["all"]] == [0.5, 1.0, 0.0]  # type: ignore[attr-defined]
-    assert "gain 0.5000" in capsys.readouterr().out
+    report = rounds.report(found, prompts, rounds.Scored([], [np.zeros(2)], []))
+    assert [line["oracle"] for line in report["all"]] == [0.5, 1.0, 1.0]
+    assert [line["videos"] for line in report["all"]] == [2, 1, 1]
+    assert [line["right"] for line in report["all"]] == [0.5, 1.0, 0.0]
+    told = capsys.readouterr().out
+    assert "gain 0.5000" in told
+    assert "against the other loop 1.0000 [1.0000, 1.0000] of 0.0000" in told
 
 
 def test_an_unknown_judge_is_named(tmp_path: Path) -> None:
@@ -60,4 +64,4 @@ def test_an_unknown_judge_is_named(tmp_path: Path) -> None:
     prompt = read_prompts(ROOT / "recipes/lab/prompts_heldout.csv", 1)[0]
     store.append([make_row(prompt.id)])
     with pytest.raises(KeyError, match="score_nobody"):
-        rounds.measure(load_recipe(ROOT / "recipes/lab.yaml"), tmp_path, tmp_path, "score_nobody", [prompt])
+        rounds.score_rounds(load_recipe(ROOT / "recipes/lab.yaml"), tmp_path, tmp_path, "score_nobody", [prompt])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,23 @@ def right_rewrites(trajectories: Sequence[Sequence[Row]], number: int) -> list[b
     return [all(translated(row["source_prompt"], row["prompt"]).values()) for row in rows]
 
 
-def measure(recipe: Recipe, run: Path, loop: Path, judge: str, prompts: Sequence[Prompt]) -> dict[str, object]:
-    """Scores every round's winners and prints them by group.
+@dataclass(frozen=True)
+class Scored:
+    """A loop with what its rounds score.
+
+    Attributes:
+        trajectories: The rows of each prompt.
+        oracle: Score of each round's winner on new videos, one array over prompts per round.
+        judge: What the loop's own judge gave it.
+    """
+
+    trajectories: list[list[Row]]
+    oracle: list[Floats]
+    judge: list[Floats]
+
+
+def score_rounds(recipe: Recipe, run: Path, loop: Path, judge: str, prompts: Sequence[Prompt]) -> Scored:
+    """Makes new videos of every round's winners and scores them.
 
     Args:
         recipe: The recipe.
@@ -60,40 +76,60 @@ def measure(recipe: Recipe, run: Path, loop: Path, judge: str, prompts: Sequence
     groups = by_prompt(read_rows(loop / "trajectories"))
     trajectories = [groups[prompt.id] for prompt in prompts]
     models, metric = open_pool(recipe), build_judge(recipe, recipe.evaluation.metric, "evaluation.metric")
-    ids, found = [prompt.id for prompt in prompts], []
+    scored = Scored(trajectories, [], [])
     for number in range(max(map(len, trajectories))):
         best = [so_far(rounds, number, recipe) for rounds in trajectories]
         texts = {row["prompt_id"]: row["prompt"] for row in best}
         arm = Arm(f"round-{number}", fixed_texts(texts), texts)
         rows = score_prompts(recipe, models, metric, run, arm, prompts)
-        scores = scores_in_order(rows, ids, metric.verifier.name)
-        found.append((scores, np.array([row[judge] for row in best], float)))
+        scored.oracle.append(scores_in_order(rows, [prompt.id for prompt in prompts], metric.verifier.name))
+        scored.judge.append(np.array([row[judge] for row in best], float))
+    return scored
+
+
+def _line(number: int, chosen: NDArray[np.bool_], scored: Scored, other: Scored | None) -> str:
+    oracle, judge = ([values[chosen] for values in part] for part in (scored.oracle, scored.judge))
+    text = f"round {number}: oracle {_mean(oracle[number])}, judge {_mean(judge[number])}"
+    if number:
+        gains = [float((values[number] - values[0]).mean()) for values in (oracle, judge)]
+        text += (
+            f", gain {_mean(oracle[number] - oracle[number - 1])}, since round 0 {_mean(oracle[number] - oracle[0])}"
+        )
+        text += f", oracle's gain over the judge's {gains[0] / gains[1]:.3f}" if gains[1] else ""
+    if other is not None:
+        rival = other.oracle[min(number, len(other.oracle) - 1)][chosen]
+        text += f", against the other loop {_mean(oracle[number] - rival)} of {float(rival.mean()):.4f}"
+    return text
+
+
+def report(scored: Scored, prompts: Sequence[Prompt], other: Scored | None = None) -> dict[str, list[dict[str, float]]]:
+    """Prints the rounds by group of prompts.
+
+    Args:
+        scored: The loop.
+        prompts: Its prompts.
+        other: A loop over the same prompts that it is compared with.
+
+    Returns:
+        The means, by group and round.
+    """
     names = {"all": [True] * len(prompts)}
     names |= {group: [p.group == group for p in prompts] for group in dict.fromkeys(p.group for p in prompts) if group}
-    return {name: _report(name, np.array(chosen), found, trajectories) for name, chosen in names.items()}
-
-
-def _report(
-    name: str, chosen: NDArray[np.bool_], found: Sequence[tuple[Floats, Floats]], trajectories: Sequence[Sequence[Row]]
-) -> list[dict[str, float]]:
-    print(f"== {name}: {int(chosen.sum())} prompts")
-    part = [rounds for rounds, wanted in zip(trajectories, chosen, strict=True) if wanted]
-    report = []
-    for number, (scores, judged) in enumerate(found):
-        right = right_rewrites(part, number)
-        line = f"round {number}: oracle {_mean(scores[chosen])}, judge {_mean(judged[chosen])}"
-        if number:
-            line += f", gain {_mean((scores - found[number - 1][0])[chosen])}, since 0 {_mean((scores - found[0][0])[chosen])}"
-            gains = [
-                (values[chosen] - first[chosen]).mean() for values, first in zip(found[number], found[0], strict=True)
-            ]
-            line += f", oracle's gain over judge's {gains[0] / gains[1]:.3f}" if gains[1] else ""
-        print(f"{line}; videos {len(right)}, all named right {np.mean(right):.3f}", flush=True)
-        report.append(
-            {"round": number, "oracle": float(scores[chosen].mean()), "judge": float(judged[chosen].mean()),
-             "videos": len(right), "right": float(np.mean(right))}
-        )  # fmt: skip
-    return report
+    figures: dict[str, list[dict[str, float]]] = {}
+    for name, members in names.items():
+        chosen, figures[name] = np.array(members), []
+        part = [rounds for rounds, wanted in zip(scored.trajectories, members, strict=True) if wanted]
+        print(f"== {name}: {len(part)} prompts")
+        for number, (oracle, judge) in enumerate(zip(scored.oracle, scored.judge, strict=True)):
+            right = right_rewrites(part, number)
+            named = float(np.mean(right)) if right else float("nan")
+            shown = f"; videos {len(right)}, all named right {named:.3f}"
+            print(_line(number, chosen, scored, other) + shown, flush=True)
+            figures[name].append(
+                {"round": number, "oracle": float(oracle[chosen].mean()), "judge": float(judge[chosen].mean()),
+                 "videos": len(right), "right": named}
+            )  # fmt: skip
+    return figures
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -102,6 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("run", type=Path, help="run folder, gets the new videos' rows and records")
     parser.add_argument("--loop", type=Path, default=None, help="folder with `trajectories/`; default: the run folder")
+    parser.add_argument("--against", type=Path, default=None, help="a loop over the same prompts to compare with")
     parser.add_argument("--prompts", default="", help="prompts of that loop; default: the evaluation's")
     parser.add_argument("--limit", type=int, default=0, help="so many of them, from the first on")
     parser.add_argument("--judge", default="score_vlm_alignment", help="column of the loop's judge")
@@ -109,7 +146,12 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     recipe = load_recipe(args.recipe)
     prompts = read_prompts(args.prompts or recipe.evaluation.prompts, args.limit)
-    figures = measure(recipe, args.run, args.loop or args.run, args.judge, prompts)
+    scored, other = (
+        score_rounds(recipe, args.run, loop, args.judge, prompts) if loop else None
+        for loop in (args.loop or args.run, args.against)
+    )
+    assert scored is not None
+    figures = report(scored, prompts, other)
     if args.out:
         args.out.write_text(json.dumps(figures, indent=2) + "\n")
 
