@@ -58,6 +58,11 @@ def _backgrounds_lab() -> Array:
     return np.stack([lab_of(empty_picture(name)) for name in BACKGROUNDS])
 
 
+def background_lab(name: str) -> Array:
+    """A background without bodies in CIE Lab, shape `(64, 64, 3)`."""
+    return np.asarray(_backgrounds_lab()[list(BACKGROUNDS).index(name)])
+
+
 def find_backgrounds(frames_lab: Array) -> list[str]:
     """The background whose empty picture each frame comes nearest to, robust to bodies in front; empty if none does."""
     # Every second pixel is enough for a median.
@@ -69,7 +74,7 @@ def find_backgrounds(frames_lab: Array) -> list[str]:
 
 def background_distances(frames_lab: Array, background: str) -> Array:
     """Distance of each pixel from the background in CIE Lab, `(frames, 64, 64)`."""
-    offset = frames_lab - _backgrounds_lab()[list(BACKGROUNDS).index(background)]
+    offset = frames_lab - background_lab(background)
     return np.asarray(np.sqrt(np.einsum("fhwc,fhwc->fhw", offset, offset)))
 
 

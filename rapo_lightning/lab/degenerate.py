@@ -150,6 +150,13 @@ def shuffled(original: Original) -> Frames:
     return original.draw()[original.rng.permutation(original.track.shape[1])]
 
 
+def swapped(original: Original) -> Frames:
+    """Two pairs of neighbouring frames have changed places."""
+    order = np.arange(original.track.shape[1])
+    order[[3, 4, 10, 11]] = [4, 3, 11, 10]
+    return original.draw()[order]
+
+
 def stuttering(original: Original) -> Frames:
     """The first half with every frame doubled."""
     frames = original.draw()
@@ -204,12 +211,12 @@ DEGENERATE: dict[str, Callable[[Original], Frames]] = {
     make.__name__: make
     for make in (
         black_every_second, noise_tail, shape_flicker, same_colour_clone, frozen, colour_flicker, size_flicker, shuffled,
-        stuttering, held_for_three, stopping, starting_late, dark_every_second, half_dark_every_second,
+        swapped, stuttering, held_for_three, stopping, starting_late, dark_every_second, half_dark_every_second,
         bodies_dark_every_second, tinted_every_second, vanishing, teleporting, inverted, partly_inverted, foreign_square,
     )
 }  # fmt: skip
 """Ways to break a video, by name."""
-NEEDS_MOTION = frozenset({"frozen", "shuffled", "stuttering", "held_for_three", "stopping", "starting_late"})
+NEEDS_MOTION = frozenset({"frozen", "shuffled", "swapped", "stuttering", "held_for_three", "stopping", "starting_late"})
 """Those that leave a video in which nothing moves as it was."""
 _LEFT = 4.0
 """Way in px that a body must have before it in the middle frame for a stop to be one; one that slides to a halt has not."""

@@ -29,7 +29,7 @@ _NEGATIONS = re.compile(r"\b(?:no|not|never|without|none|nothing|neither|nor|can
 _TELLING = frozenset([
     "up", "down", "off", "out", "over", "under", "above", "below", "between", "through", "against", "into", "more", "most",
     "few", "both", "all", "each", "every", "again", "once", "other", "than", "but", "if", "any", "before", "during", "after",
-    "until", "while", "or",
+    "until", "while", "or", "yet", "one", "same", "own", "those", "these", "someone", "somebody", "he", "she", "they", "them",
 ])  # fmt: skip
 """Function words that change what is to be seen, so that they may not be passed over."""
 _CAPTION_VERBS = {
@@ -45,7 +45,7 @@ _CAPTION_RELATIONS = {
     ),
     "reversed": ("to the right of",),
 }  # fmt: skip
-_SIGN = re.compile(r"[^\w\s|.,;:?!'\"’‘“”()…–—&-]|[!-](?=[\w|])(?<![\w|].)")
+_SIGN = re.compile(r"[^\w\s|.,;:?!'\"’‘“”()…–—&-]|_|[!–—-](?=[\w|])(?<![\w|].)")
 """What is no letter, digit or mark of a sentence, or negates the word that it stands before, as in `!red` and `-red`."""
 _PLACEHOLDER = re.compile(r"\{\w+\}")
 
@@ -110,7 +110,7 @@ def _compiled() -> list[tuple[re.Pattern[str], str, str]]:
     patterns = []
     for kind, value, phrase in dict.fromkeys(known):
         text = re.escape(phrase).replace(r"\{d\}", "{d}").replace(r"\ {d}", rf"(?:\ (?P<d>{directions})(?![\w-]))?")
-        patterns.append((len(phrase), re.compile(rf"(?<![\w-]){text}(?![\w-])", re.IGNORECASE), kind, value))
+        patterns.append((len(phrase), re.compile(rf"(?<![\w-]){text}(?![\w-])", re.IGNORECASE | re.ASCII), kind, value))
     # Longer phrases first, so that "plus sign" is found before "plus" and "in the dark" before any part of it; directions
     # last, since they may stand within a motion's phrase.
     patterns.sort(key=lambda item: (item[2] == "direction", -item[0]))

@@ -20,7 +20,7 @@ FAULTS = {
     "scene": "Some frames show no clear scene.",
     "light": "The light flickers.",
     "gone": "The body disappears in some frames.",
-    "shape": "The body changes its shape from frame to frame.",
+    "shape": "The body keeps no clear shape.",
     "colour": "The body changes its colour from frame to frame.",
     "size": "The body changes its size from frame to frame.",
     "jumps": "The body jumps from place to place.",
@@ -42,11 +42,16 @@ _UNLIKE = 0.2
 the disc of its area)."""
 _CLEARLY = 0.5
 """Another shape is clearly shown where it differs from the body half as much as the usual one, or less."""
+_SHAPELESS = 0.28
+"""Difference from the nearest shape beyond which a body is no body of the lab, but two that overlap, say (lab-wan: 0.22)."""
 _HALF_STEP = 1.17
 """Half the way between two sizes, as a ratio of radii."""
 _JUMP, _ALONE = 15.0, 7.0
 """Longest way in px from frame to frame (rendered: 11.1), and how much longer than both its neighbours along an axis
 (rendered: 5.9)."""
+_SUDDEN, _SUDDENLY = 3.5, 3.0
+"""How much longer in px than both its neighbours, and how many times as long, a step is where time was cut out (rendered: 0 px
+where it is so many times as long)."""
 _TURNS = 5
 """How often a body may turn back between two long steps (rendered: 4, on a spring)."""
 _MOVES = 0.8
@@ -113,7 +118,10 @@ def _size_changes(track: Track) -> bool:
 
 
 def _shape_changes(track: Track) -> bool:
+    """Whether another shape is clearly nearer in some frames, or none is near."""
     unlikeness = track.unlikeness[track.whole]
+    if len(unlikeness) and not enough(unlikeness.min(1) < _SHAPELESS):
+        return True
     shape = usual(_shape_names(track))
     if not shape:
         return False
@@ -136,12 +144,21 @@ def _steps(track: Track) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _jumps(track: Track) -> bool:
-    """A step that is too long, or much longer than the steps around it, or a path that keeps turning back."""
+    """A step that is too long, or much longer than the steps around it, or a path that keeps turning back or turns twice."""
     steps, ways = _steps(track)
     sides = np.pad(np.abs(steps), ((1, 1), (0, 0)))
     alone = np.abs(steps) - np.maximum(sides[2:], sides[:-2])
-    turns = ((steps[:-1] * steps[1:]).sum(1) < 0) & (np.minimum(ways[:-1], ways[1:]) > 3)
-    return bool((ways > _JUMP).any() or (alone > _ALONE).any() or turns.sum() >= _TURNS)
+    back = (steps[:-1] * steps[1:]).sum(1) < 0
+    turns = back & (np.minimum(ways[:-1], ways[1:]) > 3)
+    long = (ways > _JUMP).any() or (alone > _ALONE).any() or _is_sudden(ways)
+    # Where two frames changed places, the path goes on, back and on again.
+    swapped = back[:-1] & back[1:] & (np.minimum(np.minimum(ways[:-2], ways[1:-1]), ways[2:]) > _MOVES)
+    return bool(long or turns.sum() >= _TURNS or swapped.any())
+
+
+def _is_sudden(ways: NDArray[np.float64]) -> bool:
+    around = np.maximum(ways[:-2], ways[2:])
+    return bool(((ways[1:-1] - around > _SUDDEN) & (ways[1:-1] > _SUDDENLY * around)).any())
 
 
 def _stutters(track: Track) -> bool:

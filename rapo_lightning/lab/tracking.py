@@ -102,12 +102,12 @@ def _stray(to_background: Array, free: NDArray[np.bool_]) -> tuple[float, int]:
     return float(off.mean()), sum(1 for _ in components(np.asarray(areas, np.uint8)))
 
 
-def _flicker(frames_lab: Array, bare: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """See `Observation.flicker`; a part counts in a frame if half of its pixels show bare background."""
-    length, parts = len(frames_lab), FRAME_SIZE // _PART
+def _flicker(offsets: Array, bare: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """See `Observation.flicker`, of offsets from the background; a part counts in a frame if half of its pixels are bare."""
+    length, parts = len(offsets), FRAME_SIZE // _PART
     shape = (length, parts, _PART, parts, _PART, -1)
     counts = bare.reshape(shape).sum((2, 4))
-    sums = (frames_lab * bare[..., None]).reshape(shape).sum((2, 4))
+    sums = (offsets * bare[..., None]).reshape(shape).sum((2, 4))
     shades = np.where(2 * counts < _PART**2, np.nan, sums / np.maximum(counts, 1))
     changes = np.linalg.norm(shades[1:-1] - (shades[:-2] + shades[2:]) / 2, axis=-1)
     return np.pad(np.nan_to_num(changes).max((1, 2)), 1)[:length].astype(float)
@@ -176,7 +176,7 @@ def observe(frames: Array) -> Observation:
     Raises:
         ValueError: If the frames have another shape.
     """
-    if frames.ndim != 4 or frames.shape[1:] != (FRAME_SIZE, FRAME_SIZE, 3):
+    if frames.ndim != 4 or not len(frames) or frames.shape[1:] != (FRAME_SIZE, FRAME_SIZE, 3):
         raise ValueError(
             f"The oracle reads frames of shape (frames, {FRAME_SIZE}, {FRAME_SIZE}, 3). Got {frames.shape}."
         )

@@ -18,6 +18,7 @@ EXPECTED = {
     "colour_flicker": "colour",
     "size_flicker": "size",
     "shuffled": "jumps",
+    "swapped": "jumps",
     "stuttering": "stutters",
     "held_for_three": "stops",
     "stopping": "stops",

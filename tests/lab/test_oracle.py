@@ -9,13 +9,15 @@ from rapo_lightning.data.prompts import read_prompts
 from rapo_lightning.lab.captions import ACTIONS, BACKGROUND_PHRASES, DIRECTIONS, PAIR_VERBS
 from rapo_lightning.lab.damage import MILD
 from rapo_lightning.lab.laws import collision_residual, law_residuals, recognize_law
+from rapo_lightning.lab.motion import trajectory
 from rapo_lightning.lab.oracle import FAULT_FACTOR, judge, judge_bytes, read_video
 from rapo_lightning.lab.reading import read_caption
 from rapo_lightning.lab.remarks import remark
-from rapo_lightning.lab.render import render_batch
+from rapo_lightning.lab.render import rasterize, render_batch
 from rapo_lightning.lab.requests import asked, wordings
 from rapo_lightning.lab.scene import Body, Scene
 from rapo_lightning.lab.scripts.files import possible_values
+from rapo_lightning.lab.scripts.judging import Drawing
 from rapo_lightning.lab.tracking import observe
 from rapo_lightning.lab.user_prompts import user_prompt
 from rapo_lightning.lab.verifier import LabOracle
@@ -189,3 +191,31 @@ def test_verifier_gives_the_same_in_worker_processes(rendered) -> None:
     here, there = LabOracle().judge(views, WordEmbedder()), LabOracle(workers=2).judge(views, WordEmbedder())
     assert here == there
     assert here[0].score == judge_bytes(("a red ball going up", clips[0]))[0]
+
+
+@pytest.mark.parametrize("gap", [0, -4])
+def test_a_twin_that_touches_the_body_is_no_shape_of_the_lab(gap: int) -> None:
+    scene = Scene((Body("square", "red", "small"),), "snow", "rest")
+    frames = Drawing(scene, 1).frames()
+    assert frames is not None
+    assert judge("a small red square standing still", frames).score == 1.0
+    twin = np.roll(frames, 11 + gap, axis=2)
+    red = (twin[..., 0] > 0.6) & (twin[..., 1] < 0.4)
+    joined = np.where(red[..., None], twin, frames)
+    verdict = judge("a small red square standing still", joined)
+    assert "shape" in verdict.faults
+    assert verdict.score is not None
+    assert verdict.score <= FAULT_FACTOR
+
+
+def test_a_piece_cut_out_of_the_middle_is_a_jump() -> None:
+    scene = Scene((Body("ball", "red", "small"),), "snow", "roll", "left_to_right")
+    track = trajectory(scene, np.random.default_rng(1), 21)
+    kept = np.concatenate([track[:, :8], track[:, 12:]], axis=1)
+    frames = np.ascontiguousarray(rasterize([scene], [kept])[0].permute(0, 2, 3, 1).numpy())
+    assert "jumps" in judge("a red ball rolling", frames).faults
+
+
+def test_a_video_without_frames_is_named() -> None:
+    with pytest.raises(ValueError, match=r"Got \(0, 64, 64, 3\)"):
+        observe(np.zeros((0, 64, 64, 3), np.float32))
