@@ -133,10 +133,13 @@ def test_shipped_parts_are_small_whole_and_fit_the_recipe() -> None:
     # The lab without its judge, and with it.
     assert megabytes("ckpt") - megabytes("ckpt/lab/judge") <= 28
     assert megabytes("ckpt") <= 40
-    for name in ("lab/rewriter", "lab/discriminator"):
+    for name in ("lab/rewriter", "lab/corrector", "lab/discriminator"):
         assert verify(entries()[name]) == []
     recipe = load_recipe(recipe_path("lab"))
     assert recipe.stage1.rewriter == "ckpt/lab/rewriter"
+    assert recipe.stage2.rewriter == "ckpt/lab/corrector"
     assert variant(recipe, "with-all").stage1.discriminator == "ckpt/lab/discriminator"
     config = yaml.safe_load(Path(ROOT / "ckpt/lab/rewriter/refiner.yaml").read_text())
     assert config["system"] == load_recipe(recipe_path("lab-rewriter")).stage3.system
+    config = yaml.safe_load(Path(ROOT / "ckpt/lab/corrector/refiner.yaml").read_text())
+    assert config["system"] == load_recipe(recipe_path("lab-corrector")).stage3.system
