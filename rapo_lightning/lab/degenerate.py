@@ -77,7 +77,7 @@ def half_dark_every_second(original: Original) -> Frames:
     return _every_second(frames, darker)
 
 
-def bodies_dark_every_second(original: Original) -> Frames:
+def flickering_bodies(original: Original) -> Frames:
     """The bodies of every second frame are a fifth darker."""
     frames, empty = original.draw(), _empty(original.scene)
     bodies = np.abs(frames - empty).max(-1, keepdims=True) > 0
@@ -212,7 +212,7 @@ DEGENERATE: dict[str, Callable[[Original], Frames]] = {
     for make in (
         black_every_second, noise_tail, shape_flicker, same_colour_clone, frozen, colour_flicker, size_flicker, shuffled,
         swapped, stuttering, held_for_three, stopping, starting_late, dark_every_second, half_dark_every_second,
-        bodies_dark_every_second, tinted_every_second, vanishing, teleporting, inverted, partly_inverted, foreign_square,
+        flickering_bodies, tinted_every_second, vanishing, teleporting, inverted, partly_inverted, foreign_square,
     )
 }  # fmt: skip
 """Ways to break a video, by name."""

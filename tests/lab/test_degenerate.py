@@ -25,7 +25,7 @@ EXPECTED = {
     "starting_late": "stops",
     "dark_every_second": "light",
     "half_dark_every_second": "light",
-    "bodies_dark_every_second": "light",
+    "flickering_bodies": "light",
     "tinted_every_second": "light",
     "vanishing": "gone",
     "teleporting": "jumps",
