@@ -2,6 +2,7 @@
 
 from .evaluation import Evaluation
 from .schema import Recipe
-from .stages import Component, Lora, Optimizer, Pairs, Stage1, Stage2, Stage3
+from .stages import Component, Stage1, Stage2
+from .training import Lora, Optimizer, Pairs, Stage3
 
 __all__ = ["Component", "Evaluation", "Lora", "Optimizer", "Pairs", "Recipe", "Stage1", "Stage2", "Stage3"]

@@ -12,7 +12,8 @@ from typing import Literal
 
 from .evaluation import Evaluation
 from .secrets import refuse_secrets
-from .stages import Component, Stage1, Stage2, Stage3
+from .stages import Component, Stage1, Stage2
+from .training import Stage3
 
 
 @dataclass
