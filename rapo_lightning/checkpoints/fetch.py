@@ -167,7 +167,7 @@ def _missing_megabytes(entry: Entry) -> int:
 
 
 def check_space(missing: Sequence[Entry]) -> None:
-    """Says what will be fetched and how much room it takes.
+    """Says what will be fetched or made of parts that are here, and how much room it takes.
 
     Args:
         missing: Checkpoints that are not here.
@@ -177,14 +177,21 @@ def check_space(missing: Sequence[Entry]) -> None:
     """
     folder = _made(cache_folder())
     needed, free = sum(map(_missing_megabytes, missing)), shutil.disk_usage(folder).free // 10**6
-    names = ", ".join(entry.name for entry in missing)
     if needed > free:
+        names = ", ".join(entry.name for entry in missing)
         raise RunError(
             f"The disk has no room for {names}. Got {free:,} MB free in {folder}, and {needed:,} MB are needed; make room, "
             "or set `RAPO_CACHE` to a folder on a larger disk."
         )
-    unknown = "" if all(entry.megabytes for entry in missing) else " and what is of unknown size"
-    say(f"fetching {names}: {needed:,} MB{unknown} into {folder} ({free:,} MB are free)")
+    steps = {"fetching": [e for e in missing if not e.assembled], "making": [e for e in missing if e.assembled]}
+    said = " and ".join(_told(verb, chosen) for verb, chosen in steps.items() if chosen)
+    say(f"{said} into {folder} ({free:,} MB are free)")
+
+
+def _told(verb: str, chosen: Sequence[Entry]) -> str:
+    names, needed = ", ".join(entry.name for entry in chosen), sum(map(_missing_megabytes, chosen))
+    unknown = "" if all(entry.megabytes for entry in chosen) else " and what is of unknown size"
+    return f"{verb} {names}: {needed:,} MB{unknown}"
 
 
 def fetch(entry: Entry) -> Path:
@@ -211,12 +218,14 @@ def fetch(entry: Entry) -> Path:
 
 
 def ensure(checkpoints: Iterable[str]) -> None:
-    """Fetches those of `checkpoints` that the manifest knows and that are not here.
+    """Fetches those of `checkpoints` that the manifest knows and that are not here, and what they are made of.
 
     Raises:
         RunError: As `fetch`; room for all of them is looked for before the first.
     """
-    missing = [entry for entry in checkpoints_of(checkpoints) if ready_folder(entry) is None]
+    wanted = checkpoints_of(checkpoints)
+    bases = [entry.assembled["base"] for entry in wanted if entry.assembled and ready_folder(entry) is None]
+    missing = [entry for entry in checkpoints_of([*bases, *(e.name for e in wanted)]) if ready_folder(entry) is None]
     if len(missing) > 1:
         check_space(missing)
     for entry in missing:

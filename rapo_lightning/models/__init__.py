@@ -1,6 +1,6 @@
 """The models of the loop: one small class per kind, behind one small protocol each, and the pool that owns them."""
 
-from .base import Embedder, LanguageModel, Model, VideoModel, VisionLanguageModel, count_tokens
+from .base import Embedder, LanguageModel, Model, VideoModel, VisionLanguageModel, answer_and_choose, count_tokens
 from .diffusers_video import DiffusersVideoModel
 from .pool import Lent, ModelPool
 from .sentence_embedder import SentenceEmbedder
@@ -24,5 +24,6 @@ __all__ = [
     "TransformersVisionLanguageModel",
     "VideoModel",
     "VisionLanguageModel",
+    "answer_and_choose",
     "count_tokens",
 ]

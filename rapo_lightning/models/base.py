@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -98,3 +98,36 @@ class VisionLanguageModel(Model, Protocol):
 
         They are those of the choices' first tokens among all tokens, so a row need not add up to 1.
         """
+
+
+def answer_and_choose(
+    model: VisionLanguageModel,
+    videos: Sequence[NDArray[np.uint8]],
+    fps: float,
+    conversations: Sequence[Messages],
+    max_new_tokens: int,
+    opening: Callable[[str], str],
+    choices: Sequence[str],
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Answers, and how likely each goes on with some choices, by the model's own method where it has one.
+
+    That method has this name and these arguments but the first, is in no protocol, and must find what is found here in two passes.
+
+    Args:
+        model: The model.
+        videos: RGB, `(frames, height, width, 3)`, one per conversation.
+        fps: Their frames per second.
+        conversations: Turns up to the user's last.
+        max_new_tokens: Longest answer in tokens.
+        opening: What of an answer stands before the choice.
+        choices: How it may go on.
+
+    Returns:
+        As `VisionLanguageModel.answer` and, for the openings of these answers, `VisionLanguageModel.choose`.
+    """
+    own = getattr(model, "answer_and_choose", None)
+    if own is not None:
+        answers, likely = own(videos, fps, conversations, max_new_tokens, opening, choices)
+        return answers, likely
+    answers = model.answer(videos, fps, conversations, max_new_tokens)
+    return answers, model.choose(videos, fps, conversations, [opening(text) for text in answers], choices)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import LogitsProcessor
 
 from ..errors import UserError
 
@@ -48,3 +49,44 @@ def likelihoods(logits: Tensor, tokens: Sequence[Sequence[int]]) -> NDArray[np.f
     """
     chosen = torch.tensor(tokens, device=logits.device)
     return np.asarray(logits.float().softmax(-1).gather(1, chosen).double().cpu().numpy())
+
+
+class Watch(LogitsProcessor):
+    """Changes nothing, and remembers of every step of a generation how likely some tokens were to come next.
+
+    The last of the processors sees what is chosen from; greedy decoding without penalties has no other, so these are the
+    probabilities of a pass over what was written until then.
+    """
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        """Remembers the tokens to look at."""
+        self.tokens = list(tokens)
+        self.seen: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The scores as they came, `(rows, vocabulary)`."""
+        self.seen.append(scores.float().softmax(-1)[:, self.tokens])
+        return scores
+
+    def at(self, row: int, step: int) -> NDArray[np.float64] | None:
+        """Probabilities of the tokens to be a row's `step`-th, shape `(tokens,)`; None where the generation ended before."""
+        return np.asarray(self.seen[step][row].double().cpu().numpy()) if step < len(self.seen) else None
+
+
+def written_at(tokenizer: Any, ids: Sequence[int], opening: str) -> int | None:
+    """How many of an answer's tokens spell an opening; None where it begins otherwise, or holds half a letter.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        ids: What was generated.
+        opening: What the answer may begin with, control tokens aside.
+    """
+    if "\ufffd" in opening:
+        return None
+    for step in range(len(ids) + 1):
+        said = tokenizer.decode(ids[:step], skip_special_tokens=True)
+        if said == opening:
+            return step
+        if len(said) > len(opening):
+            return None
+    return None

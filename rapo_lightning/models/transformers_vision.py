@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..checkpoints import loading, locate
 from ..errors import RunError, UserError
 from ..prompting.chat import Messages
 from .chat_template import control_tokens, guarded, unused_character
-from .choosing import first_tokens, likelihoods
+from .choosing import Watch, first_tokens, likelihoods, written_at
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _FEWEST_FRAMES = 4
@@ -74,14 +74,59 @@ class TransformersVisionLanguageModel:
         """One answer per conversation; see `base.VisionLanguageModel`."""
         self.load()
         answers: list[str] = []
-        tokenizer = self.processor.tokenizer
         for inputs in self._batches(videos, fps, conversations, [""] * len(videos)):
-            pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-            with torch.inference_mode():
-                made = self.model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=pad)
-            said = tokenizer.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            answers += [text.strip() for text in said]
+            answers += self._texts(self._generate(inputs, max_new_tokens))
         return answers
+
+    def answer_and_choose(
+        self,
+        videos: Sequence[Frames],
+        fps: float,
+        conversations: Sequence[Messages],
+        max_new_tokens: int,
+        opening: Callable[[str], str],
+        choices: Sequence[str],
+    ) -> tuple[list[str], NDArray[np.float64]]:
+        """Answers and the probabilities of how they go on; see `base.answer_and_choose`.
+
+        Where an answer begins with its opening, they are those of its own generation; the others take another pass.
+        """
+        self.load()
+        answers: list[str] = []
+        likely = np.zeros((len(videos), len(choices)))
+        unread: list[int] = []
+        _, tokens = first_tokens(self.processor.tokenizer, self.name, opening(""), choices)
+        for inputs in self._batches(videos, fps, conversations, [""] * len(videos)):
+            watch = Watch(tokens)
+            ids = self._generate(inputs, max_new_tokens, watch)
+            for row, text in enumerate(self._texts(ids)):
+                begun, firsts = first_tokens(self.processor.tokenizer, self.name, opening(text), choices)
+                step = written_at(self.processor.tokenizer, ids[row].tolist(), begun)
+                found = watch.at(row, step) if step is not None and firsts == tokens else None
+                if found is None:
+                    unread.append(len(answers))
+                else:
+                    likely[len(answers)] = found
+                answers.append(text)
+        if unread:
+            left = [opening(answers[index]) for index in unread]
+            turns = [conversations[index] for index in unread]
+            likely[unread] = self.choose([videos[index] for index in unread], fps, turns, left, choices)
+        return answers, likely
+
+    def _generate(self, inputs: dict[str, Tensor], max_new_tokens: int, *watches: Watch) -> Tensor:
+        """The tokens of a batch's answers alone, `(rows, tokens)`, padded on the right."""
+        tokenizer = self.processor.tokenizer
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        with torch.inference_mode():
+            made: Tensor = self.model.generate(
+                **inputs, do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=pad, logits_processor=[*watches]
+            )
+        return made[:, inputs["input_ids"].shape[1] :]
+
+    def _texts(self, ids: Tensor) -> list[str]:
+        said = self.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [text.strip() for text in said]
 
     def choose(
         self,

@@ -30,6 +30,11 @@ def before_score(answer: str) -> str:
     return (answer[: found.start()] if found else answer).strip()
 
 
+def up_to_score(answer: str) -> str:
+    """What a judge says before it begins to give a score, and the mark that stands before one."""
+    return f"{before_score(answer)} {SCORE_MARK}".lstrip()
+
+
 def critique_of(shown: str, compared: str) -> str:
     """What the rewriter is told: what the video shows, and what of the request is missing or wrong.
 

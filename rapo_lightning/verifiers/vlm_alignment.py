@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models import ModelPool, VisionLanguageModel
+from ..models import ModelPool, VisionLanguageModel, answer_and_choose
 from ..models.usage import at_places
 from ..prompting.chat import Messages
-from ..prompting.judging import LOOK, SCORE_MARK, before_score, critique_of, second_turn
+from ..prompting.judging import LOOK, before_score, critique_of, second_turn, up_to_score
 from ..prompting.text import one_line
 from .base import Judgement, View
 from .grading import CHOICES, graded
@@ -60,10 +60,9 @@ def look_and_compare(
     looks: list[Messages] = [[{"role": "user", "content": LOOK}] for _ in videos]
     shown = model.answer(videos, fps, looks, SHOWN_TOKENS)
     questions = [_question(*pair) for pair in zip(requests, shown, strict=True)]
-    compared = [before_score(text) for text in model.answer(videos, fps, questions, COMPARED_TOKENS)]
-    openings = [f"{text} {SCORE_MARK}".lstrip() for text in compared]
-    scores = graded(model.choose(videos, fps, questions, openings, CHOICES))
-    return [VlmVerdict(*values) for values in zip(shown, compared, scores, strict=True)]
+    said, likely = answer_and_choose(model, videos, fps, questions, COMPARED_TOKENS, up_to_score, CHOICES)
+    compared = [before_score(text) for text in said]
+    return [VlmVerdict(*values) for values in zip(shown, compared, graded(likely), strict=True)]
 
 
 class VlmAlignment:

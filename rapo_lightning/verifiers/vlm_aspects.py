@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..models import ModelPool, VisionLanguageModel
+from ..models import ModelPool, VisionLanguageModel, answer_and_choose
 from ..models.usage import at_places
 from ..prompting.chat import Messages
-from ..prompting.judging import LOOK, SCORE_MARK, before_score
+from ..prompting.judging import LOOK, before_score, up_to_score
 from ..prompting.templates import table, template
 from ..prompting.text import one_line
 from .base import Judgement, View
@@ -95,11 +95,11 @@ class VlmAspects:
         model: VisionLanguageModel,
     ) -> list[Judgement]:
         questions = [aspect_question(view.source_prompt, said, aspect) for view, said in zip(views, shown, strict=True)]
-        said = model.answer(videos, views[0].fps, questions, REMARK_TOKENS)
+        said, likely = answer_and_choose(
+            model, videos, views[0].fps, questions, REMARK_TOKENS, lambda text: up_to_score(one_line(text)), CHOICES
+        )
         remarks = [one_line(before_score(text)) for text in said]
-        openings = [f"{remark} {SCORE_MARK}".lstrip() for remark in remarks]
-        scores = graded(model.choose(videos, views[0].fps, questions, openings, CHOICES))
-        return [Judgement(*pair) for pair in zip(scores, remarks, strict=True)]
+        return [Judgement(*pair) for pair in zip(graded(likely), remarks, strict=True)]
 
 
 def _joined(answers: Sequence[Judgement]) -> Judgement:

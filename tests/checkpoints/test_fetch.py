@@ -13,6 +13,7 @@ import pytest
 
 from rapo_lightning.checkpoints import ensure, entries, fetch, locate, ready_folder, verify
 from rapo_lightning.checkpoints.download import download, index_url
+from rapo_lightning.checkpoints.fetch import check_space
 from rapo_lightning.checkpoints.manifest import Entry
 from rapo_lightning.checkpoints.verify import write_marker
 from rapo_lightning.errors import RunError, UserError
@@ -176,6 +177,20 @@ def test_full_disk_is_found_before_the_first_download(
     hub.append({})
     ensure(["rapo-rewriter"])
     assert "fetching rapo-rewriter: 0 MB and what is of unknown size into" in capsys.readouterr().out
+
+
+def test_what_is_made_of_parts_needs_its_base_and_no_download_of_its_own(
+    hub: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=500 * 10**6))
+    with pytest.raises(RunError, match="no room for smollm2-135m-instruct, lab/judge. Got 500 MB .* 550 MB are needed"):
+        ensure(["lab/judge"])
+    assert hub == []
+    check_space([entries()[name] for name in ("smollm2-135m-instruct", "all-minilm-l6-v2")])
+    check_space([entries()["lab/judge"]])
+    both, judge = capsys.readouterr().out.splitlines()
+    assert both.startswith("fetching smollm2-135m-instruct, all-minilm-l6-v2: 361 MB into")
+    assert judge.startswith("making lab/judge: 280 MB into")
 
 
 def test_own_manifest_and_shipped_folders_are_used_wherever_one_works(

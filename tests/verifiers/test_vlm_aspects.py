@@ -35,6 +35,14 @@ class Watched(TransformersVisionLanguageModel):
         found = super().choose(videos, fps, conversations, openings, choices)
         return found if self.likely is None else np.array([self.likely] * len(found))
 
+    def answer_and_choose(self, videos, fps, conversations, max_new_tokens, opening, choices):  # type: ignore[no-untyped-def]
+        self.asked = [*getattr(self, "asked", []), *conversations]
+        said, found = super().answer_and_choose(videos, fps, conversations, min(max_new_tokens, 4), opening, choices)
+        if self.said is None and self.likely is None:
+            return said, found
+        said = said if self.said is None else [self.said] * len(said)
+        return said, self.choose(videos, fps, conversations, [opening(text) for text in said], choices)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
