@@ -35,7 +35,7 @@ _STRAY = 0.03
 _FLICKER = 2.0
 """Lightness (L*) by which a frame may differ from the usual one; a frame at 80 % is 3 darker at night, 17 in snow."""
 _PATCH, _SHADE = 4.5, 9.0
-"""How far in CIE Lab a part of the background may be from the mean of the frames around (lab-wan: 4.2 in all of 144 clips
+"""How far in CIE Lab a part of the background may be from the mean of the frames around (lab-wan: 3.3 in all of 144 clips
 but one), and a body from its usual colour (8.4)."""
 _UNLIKE = 0.2
 """Difference from the nearest shape, as a share of the area, beyond which a body has none of them (a square has 0.19 from
