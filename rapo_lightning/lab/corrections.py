@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..prompting.revision import Attempt, kept_attempts, revision_turn
 from .captions import caption
-from .changing import options, with_value
+from .changing import SECOND, options, with_value
 from .degrade import UNKNOWN, degrade_caption
 from .describing import FAULT_NAMES, description, missing
 from .requests import asked, wordings
@@ -23,13 +24,26 @@ from .scene import Scene, sample_scene
 from .user_prompts import user_prompt
 from .world import DIRECTIONS
 
-DEGRADED_SHARE = 0.35
+DEGRADED_SHARE = 0.3
 """Share of the requests that are made from a caption (`degrade`); the others are in the lab's users' words."""
-INVENTED_SHARE = 0.5
+INVENTED_SHARE = 0.35
 """Share of the requests in the lab's users' words that have one or two invented phrases."""
-MISLEADING_SHARE = 0.5
-"""Share of the other requests in the lab's users' words, of those with attempts, in which a word means another value."""
-COUNTS = (0.15, 0.35, 0.2, 0.15, 0.15)
+MISLEADING_SHARE = 0.8
+"""Share of the other requests in the lab's users' words, of those with attempts, in which words mean other values. At a tenth
+of all pairs a rewriter that is told that the motion is wrong writes the same motion in other words."""
+MISLED_WEIGHTS = {"motion": 2.0, "size": 0.5, "size_2": 0.5, "direction": 0.0}
+"""How often a key is the one that is read wrongly, beside 1 for the others."""
+SECOND_SHARE = 0.25
+"""Share of the misleading requests in which two keys are read wrongly."""
+OVERLOOKED_SHARE = 0.5
+"""Share of the requests made from a caption of which the attempts misread a word that can be known."""
+UNFOUND_SHARE = 0.6
+"""How often no attempt has found what is unclear."""
+REPEATED_SHARE = 0.2
+"""How often an attempt misses by the value of the one before it, as a rewriter that does not learn would."""
+COPIED_SHARE = 0.3
+"""How often a caption keeps an invented word, of which the video model makes what it will."""
+COUNTS = (0.1, 0.3, 0.2, 0.15, 0.15, 0.1)
 """Shares of pairs with no, one, ... attempts."""
 SLIP_SHARE = 0.05
 """How often an attempt misses what the request plainly says."""
@@ -37,33 +51,36 @@ FAULT_SHARE = 0.3
 """Share of the attempts at the right scene whose video had a fault; the others get a slip."""
 ERROR_SHARE = 0.04
 """How often the judge is wrong about an attribute."""
-MOST = 4
+MOST = 5
 """Most attempts in a turn."""
 _ONSETS = [
-    "b",
-    "d",
-    "f",
-    "g",
-    "k",
-    "l",
-    "m",
-    "n",
-    "p",
-    "r",
-    "s",
-    "t",
-    "v",
-    "z",
-    "br",
-    "cl",
-    "dr",
-    "fl",
-    "gr",
-    "pl",
-    "st",
-    "tr",
-]
+    "b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "cl", "dr", "fl", "gr", "pl", "st", "tr",
+]  # fmt: skip
 _VOWELS, _ENDS = ["a", "e", "i", "o", "u", "ai", "ou"], ["n", "l", "r", "m", "sk", "t"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request with what its words hide.
+
+    Attributes:
+        text: The request.
+        named: What it seems to name, by the keys of `requests.asked`.
+        strange: By key the invented word in the place of one that was named.
+        misread: By key the value that the request seems to name where it means another.
+        overlooked: A key that the request tells and the attempts miss.
+    """
+
+    text: str
+    named: Mapping[str, str]
+    strange: Mapping[str, str] = field(default_factory=dict)
+    misread: Mapping[str, str] = field(default_factory=dict)
+    overlooked: str = ""
+
+    @property
+    def unclear(self) -> set[str]:
+        """Keys that attempts have to find."""
+        return {*self.strange, *self.misread, self.overlooked} - {""}
 
 
 def invented(rng: np.random.Generator, verb: bool = False) -> str:
@@ -76,45 +93,58 @@ def invented(rng: np.random.Generator, verb: bool = False) -> str:
     return f"{stem}ing" if verb else stem
 
 
-def _with_invented(text: str, rng: np.random.Generator) -> tuple[str, list[str]]:
-    """A request with one or two of its telling phrases replaced, and the keys of what they named."""
+def _with_invented(text: str, rng: np.random.Generator) -> tuple[str, dict[str, str]]:
+    """A request with one or two of its telling phrases replaced, and the new words by the keys of what they stand for."""
     told = wordings(text)
     keys = [str(key) for key in rng.permutation(sorted(key for key in told if told[key] in text))]
-    replaced: list[str] = []
+    strange: dict[str, str] = {}
     for key in keys[: int(rng.integers(1, 3))]:
         word = invented(rng, verb=key == "motion")
         changed = re.sub(rf"(?<![\w-]){re.escape(told[key])}(?![\w-])", word, text, count=1)
         if changed != text:
-            text, replaced = changed, [*replaced, key]
-    return text, replaced
+            text, strange[key] = changed, word
+    return text, strange
 
 
-def draw_request(
-    scene: Scene, rng: np.random.Generator, tried: bool = False
-) -> tuple[str, dict[str, str], list[str], dict[str, str]]:
-    """A request for a scene: its text, what it names, the keys that only attempts can tell, and how these read wrongly.
+def _some_keys(scene: Scene, named: Mapping[str, str], count: int, rng: np.random.Generator) -> list[str]:
+    """At most so many of the keys that a request names, drawn by `MISLED_WEIGHTS`."""
+    keys = [key for key in named if named[key] == scene.attributes.get(key) and MISLED_WEIGHTS.get(key, 1.0)]
+    weights = np.array([MISLED_WEIGHTS.get(key, 1.0) for key in keys])
+    if not keys:
+        return []
+    return [str(key) for key in rng.choice(keys, min(len(keys), count), replace=False, p=weights / weights.sum())]
+
+
+def _misled(scene: Scene, rng: np.random.Generator) -> Request:
+    """A request in which one or two words mean another value than they say."""
+    wording = int(rng.integers(2**31))
+    named = asked(user_prompt(scene, np.random.default_rng(wording)))
+    apparent, misread = scene, dict[str, str]()
+    for key in _some_keys(scene, named, 2 if rng.random() < SECOND_SHARE else 1, rng):
+        value = _wrong(scene, key, (), rng)
+        if value:
+            apparent, misread[key] = _changed(apparent, key, value, rng), value
+    text = user_prompt(apparent, np.random.default_rng(wording))
+    named = asked(text)
+    return Request(text, named, misread={key: value for key, value in misread.items() if named.get(key) == value})
+
+
+def draw_request(scene: Scene, rng: np.random.Generator, tried: bool = False) -> Request:
+    """A request for a scene in the words of the lab's users, of which some are invented or misleading.
 
     Args:
         scene: What is asked for.
         rng: Chooses.
         tried: Whether attempts will tell what is asked for; without any no word means another value than it says.
     """
-    unclear: list[str] = []
     if rng.random() < INVENTED_SHARE:
         text = user_prompt(scene, rng)
-        named = asked(text)
-        text, unclear = _with_invented(text, rng)
-        return text, named, unclear, {}
-    apparent, misread = scene, dict[str, str]()
+        changed, strange = _with_invented(text, rng)
+        return Request(changed, asked(text), strange)
     if tried and rng.random() < MISLEADING_SHARE:
-        key = str(rng.choice([key for key in scene.attributes if key != "direction"]))
-        value = _wrong(scene, key, (), rng)
-        if value:
-            apparent, misread = _changed(scene, key, value, rng), {key: value}
-    text = user_prompt(apparent, rng)
-    named = asked(text)
-    misread = {key: value for key, value in misread.items() if key in named}
-    return text, named, list(misread), misread
+        return _misled(scene, rng)
+    text = user_prompt(scene, rng)
+    return Request(text, asked(text))
 
 
 def _changed(scene: Scene, key: str, value: str, rng: np.random.Generator) -> Scene:
@@ -129,27 +159,26 @@ def _wrong(scene: Scene, key: str, taken: Sequence[str], rng: np.random.Generato
     return left[int(rng.integers(len(left)))] if left else ""
 
 
-def draw_attempts(
-    scene: Scene,
-    named: dict[str, str],
-    unclear: Sequence[str],
-    rng: np.random.Generator,
-    count: int,
-    misread: Mapping[str, str] | None = None,
-) -> list[Attempt]:
+def _found_at(request: Request, key: str, count: int, rng: np.random.Generator) -> int:
+    """Number of the attempt from which on a key is right: 0 where the request tells it, `count` for never."""
+    if key not in request.unclear:
+        return 0
+    # What is read wrongly is always tried as it reads first.
+    first = int(key in request.misread)
+    return count if count <= first or rng.random() < UNFOUND_SHARE else int(rng.integers(first, count))
+
+
+def draw_attempts(scene: Scene, request: Request, rng: np.random.Generator, count: int) -> list[Attempt]:
     """Attempts at a scene, the oldest first: what is unclear is wrong until it is found, a slip now and then.
 
     Args:
         scene: What was asked for.
-        named: What the request names.
-        unclear: Keys that the request does not tell plainly.
+        request: In which words.
         rng: Chooses.
         count: How many.
-        misread: Of the unclear keys the values that the request seems to say, which are tried first.
     """
-    misread = misread or {}
-    keys = [key for key in named if named[key] != UNKNOWN and key in scene.attributes]
-    found_at = {key: int(rng.integers(key in misread, count + 2)) if key in unclear else 0 for key in keys}
+    keys = [key for key, value in request.named.items() if value != UNKNOWN and key in scene.attributes]
+    found_at = {key: _found_at(request, key, count, rng) for key in keys}
     tried: dict[str, list[str]] = {key: [] for key in keys}
     attempts, wording = [], int(rng.integers(2**31))
     for number in range(count):
@@ -161,9 +190,10 @@ def draw_attempts(
                 faults = (str(rng.choice(list(FAULT_NAMES))),)
             else:
                 missed = [str(rng.choice(keys))]
-        shown = _missing(scene, missed, tried, rng, {} if number else misread)
+        shown = _missing(scene, missed, tried, rng, {} if number else request.misread)
         shown_as = int(rng.integers(2**31)) if rng.random() < 0.5 else wording
-        attempts.append(_attempt(scene, shown, keys, faults, shown_as, rng))
+        copied = {key: word for key, word in request.strange.items() if key in missed and rng.random() < COPIED_SHARE}
+        attempts.append(_attempt(scene, shown, keys, faults, _copied(shown, shown_as, copied), rng))
     return attempts
 
 
@@ -174,25 +204,34 @@ def _missing(
     rng: np.random.Generator,
     first: Mapping[str, str],
 ) -> Scene:
-    """The scene with a wrong value for each key, none of them a second time; `tried` is added to."""
+    """The scene with a wrong value for each key, mostly one that was not tried; `tried` is added to."""
     for key in missed:
-        value = first.get(key) or _wrong(scene, key, tried[key], rng)
+        again = tried[key][-1] if tried[key] and rng.random() < REPEATED_SHARE else ""
+        value = first.get(key) or again or _wrong(scene, key, tried[key], rng)
         if value and (key != "direction" or scene.direction):
             tried[key].append(value)
             scene = _changed(scene, key, value, rng)
     return scene
 
 
+def _copied(shown: Scene, wording: int, words: Mapping[str, str]) -> str:
+    """A caption of a scene in which words of the request stand for a colour or a shape."""
+    text = caption(shown, np.random.default_rng(wording))
+    for key, word in words.items():
+        if key.removesuffix(SECOND) in {"colour", "shape"}:
+            text = re.sub(rf"\b{shown.attributes[key]}\b", word, text, count=1)
+    return text
+
+
 def _attempt(
-    scene: Scene, shown: Scene, keys: Sequence[str], faults: Sequence[str], wording: int, rng: np.random.Generator
+    scene: Scene, shown: Scene, keys: Sequence[str], faults: Sequence[str], text: str, rng: np.random.Generator
 ) -> Attempt:
     """The attempt that showed another scene, as a judge that sometimes errs sees it."""
     seen = shown.attributes
     right = {key: seen.get(key) == scene.attributes[key] for key in keys}
     said = {key: value != (rng.random() < ERROR_SHARE) for key, value in right.items()}
     score = sum(right.values()) / max(1, len(right)) * (0.5 if faults else 1.0)
-    critique = f"{description(seen, faults)} {missing(said, faults)}"
-    return Attempt(caption(shown, np.random.default_rng(wording)), critique, score)
+    return Attempt(text, f"{description(seen, faults)} {missing(said, faults)}", score)
 
 
 def correction_pair(seed: int) -> tuple[str, str]:
@@ -206,8 +245,9 @@ def correction_pair(seed: int) -> tuple[str, str]:
     count = int(rng.choice(len(COUNTS), p=COUNTS))
     if rng.random() < DEGRADED_SHARE:
         made = degrade_caption(caption(scene, rng), scene, rng)
-        attempts = draw_attempts(scene, made.named, [], rng, count)
-        return revision_turn(made.request, kept_attempts(attempts, MOST)), made.answer
-    text, named, unclear, misread = draw_request(scene, rng, count > 0)
-    attempts = draw_attempts(scene, named, unclear, rng, count, misread)
-    return revision_turn(text, kept_attempts(attempts, MOST)), caption(scene, rng)
+        keys = _some_keys(scene, made.named, int(rng.random() < OVERLOOKED_SHARE), rng)
+        request, answer = Request(made.request, made.named, overlooked="".join(keys)), made.answer
+    else:
+        request, answer = draw_request(scene, rng, count > 0), caption(scene, rng)
+    attempts = draw_attempts(scene, request, rng, count)
+    return revision_turn(request.text, kept_attempts(attempts, MOST)), answer

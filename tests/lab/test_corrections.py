@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections import Counter
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
-from rapo_lightning.lab.corrections import MOST, correction_pair, draw_attempts, draw_request
+from rapo_lightning.lab.corrections import MOST, Request, correction_pair, draw_attempts, draw_request
 from rapo_lightning.lab.reading import read_caption
 from rapo_lightning.lab.requests import asked
 from rapo_lightning.lab.scene import Body, Scene, sample_scene
@@ -40,39 +43,51 @@ def test_pairs_end_in_training_captions_and_attempts_differ_from_them() -> None:
     assert told > 200
 
 
-def test_what_is_unclear_is_not_tried_twice_until_it_is_found() -> None:
+def _colours(attempts: list[Attempt]) -> list[str]:
+    return [read_caption(item.prompt).bodies[0].colour for item in attempts]  # type: ignore[union-attr]
+
+
+def test_what_is_unclear_is_tried_again_at_once_or_not_at_all_until_it_is_found() -> None:
     scene = Scene((Body("ball", "red", "small"),), "snow", "rise")
-    named = {"shape": "ball", "colour": "red"}
+    request = Request("a zub ball", {"shape": "ball", "colour": "red"}, strange={"colour": "zub"})
     for seed in range(60):
-        attempts = draw_attempts(scene, named, ["colour"], np.random.default_rng(seed), seed % 5)
-        colours = [read_caption(item.prompt).bodies[0].colour for item in attempts]  # type: ignore[union-attr]
-        wrong = [colour for colour in colours if colour != "red"]
+        attempts = draw_attempts(scene, request, np.random.default_rng(seed), seed % 5)
+        wrong = [match[1] for item in attempts if (match := re.search(r"shows a small (\w+) ball", item.critique))]
+        wrong = [colour for colour, _ in groupby(wrong) if colour != "red"]
         assert len(set(wrong)) == len(wrong)
 
 
 def test_a_word_that_means_another_value_is_tried_as_it_reads_first() -> None:
     scene = Scene((Body("ball", "red", "small"),), "snow", "rise")
+    request = Request("a blue ball", {"colour": "blue"}, misread={"colour": "blue"})
     for seed in range(60):
-        rng = np.random.default_rng(seed)
-        attempts = draw_attempts(scene, {"colour": "blue"}, ["colour"], rng, 3, {"colour": "blue"})
-        first = read_caption(attempts[0].prompt)
-        assert first is not None
-        assert first.bodies[0].colour == "blue"
+        attempts = draw_attempts(scene, request, np.random.default_rng(seed), 3)
+        assert _colours(attempts)[0] == "blue"
         assert "blue ball" in attempts[0].critique
 
 
+def test_a_caption_may_keep_an_invented_word_and_what_it_showed_is_said() -> None:
+    scene = Scene((Body("ball", "red", "small"),), "snow", "rise")
+    request = Request("a zub ball", {"colour": "red"}, strange={"colour": "zub"})
+    drawn = [draw_attempts(scene, request, np.random.default_rng(seed), 2) for seed in range(60)]
+    kept = [item for attempts in drawn for item in attempts if "small zub ball" in item.prompt]
+    assert 10 < len(kept) < 60
+    assert all("zub" not in item.critique and "red" not in item.critique for item in kept)
+
+
 def test_only_requests_with_attempts_mislead() -> None:
-    misled = 0
+    misled: Counter[str] = Counter()
     for seed in range(300):
         rng = np.random.default_rng(seed)
         scene = sample_scene(rng, "train")
-        text, named, unclear, misread = draw_request(scene, rng, tried=seed % 2 == 0)
-        misled += bool(misread)
-        assert not misread or seed % 2 == 0
-        for key, value in misread.items():
-            assert asked(text)[key] == value != scene.attributes[key]
-            assert key in unclear
-    assert misled > 20
+        request = draw_request(scene, rng, tried=seed % 2 == 0)
+        assert not request.misread or seed % 2 == 0
+        misled.update(request.misread.keys())
+        for key, value in request.misread.items():
+            assert asked(request.text)[key] == value != scene.attributes[key]
+            assert key in request.unclear
+    assert misled.total() > 60
+    assert misled["motion"] > misled["background"] > 0
 
 
 def test_the_script_writes_pairs_for_finetune(tmp_path: Path) -> None:
