@@ -19,7 +19,8 @@ from .captions import caption
 from .changing import SECOND, options, with_value
 from .degrade import UNKNOWN, degrade_caption
 from .describing import FAULT_NAMES, description, missing
-from .requests import asked, wordings
+from .invented import with_invented
+from .requests import asked
 from .scene import Scene, sample_scene
 from .user_prompts import user_prompt
 from .world import DIRECTIONS
@@ -43,6 +44,8 @@ REPEATED_SHARE = 0.2
 """How often an attempt misses by the value of the one before it, as a rewriter that does not learn would."""
 COPIED_SHARE = 0.3
 """How often a caption keeps an invented word, of which the video model makes what it will."""
+RAW_SHARE = 0.1
+"""How often the first attempt is the request itself, of which the video model makes something else."""
 COUNTS = (0.1, 0.3, 0.2, 0.15, 0.15, 0.1)
 """Shares of pairs with no, one, ... attempts."""
 SLIP_SHARE = 0.05
@@ -53,10 +56,6 @@ ERROR_SHARE = 0.04
 """How often the judge is wrong about an attribute."""
 MOST = 5
 """Most attempts in a turn."""
-_ONSETS = [
-    "b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "cl", "dr", "fl", "gr", "pl", "st", "tr",
-]  # fmt: skip
-_VOWELS, _ENDS = ["a", "e", "i", "o", "u", "ai", "ou"], ["n", "l", "r", "m", "sk", "t"]
 
 
 @dataclass(frozen=True)
@@ -81,29 +80,6 @@ class Request:
     def unclear(self) -> set[str]:
         """Keys that attempts have to find."""
         return {*self.strange, *self.misread, self.overlooked} - {""}
-
-
-def invented(rng: np.random.Generator, verb: bool = False) -> str:
-    """A word that means nothing."""
-
-    def pick(options: Sequence[str]) -> str:
-        return options[int(rng.integers(len(options)))]
-
-    stem = "".join(pick(_ONSETS) + pick(_VOWELS) for _ in range(int(rng.integers(1, 3)))) + pick(_ENDS)
-    return f"{stem}ing" if verb else stem
-
-
-def _with_invented(text: str, rng: np.random.Generator) -> tuple[str, dict[str, str]]:
-    """A request with one or two of its telling phrases replaced, and the new words by the keys of what they stand for."""
-    told = wordings(text)
-    keys = [str(key) for key in rng.permutation(sorted(key for key in told if told[key] in text))]
-    strange: dict[str, str] = {}
-    for key in keys[: int(rng.integers(1, 3))]:
-        word = invented(rng, verb=key == "motion")
-        changed = re.sub(rf"(?<![\w-]){re.escape(told[key])}(?![\w-])", word, text, count=1)
-        if changed != text:
-            text, strange[key] = changed, word
-    return text, strange
 
 
 def _some_keys(scene: Scene, named: Mapping[str, str], count: int, rng: np.random.Generator) -> list[str]:
@@ -139,7 +115,7 @@ def draw_request(scene: Scene, rng: np.random.Generator, tried: bool = False) ->
     """
     if rng.random() < INVENTED_SHARE:
         text = user_prompt(scene, rng)
-        changed, strange = _with_invented(text, rng)
+        changed, strange = with_invented(text, rng)
         return Request(changed, asked(text), strange)
     if tried and rng.random() < MISLEADING_SHARE:
         return _misled(scene, rng)
@@ -181,7 +157,10 @@ def draw_attempts(scene: Scene, request: Request, rng: np.random.Generator, coun
     found_at = {key: _found_at(request, key, count, rng) for key in keys}
     tried: dict[str, list[str]] = {key: [] for key in keys}
     attempts, wording = [], int(rng.integers(2**31))
-    for number in range(count):
+    raw = int(count > 0 and rng.random() < RAW_SHARE)
+    if raw:
+        attempts.append(_attempt(scene, sample_scene(rng, "train"), keys, (), request.text, rng))
+    for number in range(count - raw):
         missed = [key for key in keys if number < found_at[key] or rng.random() < SLIP_SHARE]
         faults: tuple[str, ...] = ()
         if not missed and keys:

@@ -62,8 +62,10 @@ def test_a_word_that_means_another_value_is_tried_as_it_reads_first() -> None:
     request = Request("a blue ball", {"colour": "blue"}, misread={"colour": "blue"})
     for seed in range(60):
         attempts = draw_attempts(scene, request, np.random.default_rng(seed), 3)
-        assert _colours(attempts)[0] == "blue"
-        assert "blue ball" in attempts[0].critique
+        captions = [item for item in attempts if item.prompt != request.text]
+        assert captions[1:] and len(attempts) == 3
+        assert _colours(captions)[0] == "blue"
+        assert "blue ball" in captions[0].critique
 
 
 def test_a_caption_may_keep_an_invented_word_and_what_it_showed_is_said() -> None:
@@ -73,6 +75,16 @@ def test_a_caption_may_keep_an_invented_word_and_what_it_showed_is_said() -> Non
     kept = [item for attempts in drawn for item in attempts if "small zub ball" in item.prompt]
     assert 10 < len(kept) < 60
     assert all("zub" not in item.critique and "red" not in item.critique for item in kept)
+
+
+def test_the_first_attempt_may_be_the_request_itself() -> None:
+    scene = Scene((Body("ball", "red", "small"),), "snow", "rise")
+    request = Request("a red ball", {"colour": "red"})
+    drawn = [
+        [item.prompt for item in draw_attempts(scene, request, np.random.default_rng(seed), 2)] for seed in range(90)
+    ]
+    assert 2 < sum(prompts[0] == request.text for prompts in drawn) < 25
+    assert not any(request.text in prompts[1:] for prompts in drawn)
 
 
 def test_only_requests_with_attempts_mislead() -> None:
