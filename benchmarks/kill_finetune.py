@@ -2,7 +2,7 @@
 
     python benchmarks/kill_finetune.py --kills 30
 
-A tiny recipe on the CPU (`tests/helpers.py`). Moments are uniform over the time of an unbroken run.
+A tiny recipe on the CPU (`tests/helpers.py`) that saves after every step. Moments are uniform over the time of an unbroken run.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def measure(kills: int, work: Path, language_model: Path, seed: int = 0) -> list
         language_model: Folder of the tiny language model.
         seed: Seed of the moments.
     """
-    recipe = tiny_recipe(work, language_model)
+    recipe = tiny_recipe(work, language_model, stage3__checkpoint_steps=1)
     runs = Runs("finetune", recipe, ["rapo_lightning.stage3.run"])
     # The fastest of three: later than that many runs are done, and a kill there tries nothing.
     seconds = min(runs.finish(write_rounds(work / f"whole-{number}", recipe)) for number in range(3))

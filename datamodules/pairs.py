@@ -16,6 +16,8 @@ from rapo_lightning.errors import UserError
 from rapo_lightning.models.chat_template import encode_pairs
 from rapo_lightning.prompting.pairs import SftPair
 
+from .resumable import ResumableLoader
+
 IGNORED = -100
 """Label of tokens without loss."""
 Tokens = dict[str, list[int]]
@@ -107,7 +109,7 @@ class PairDataModule(lightning.LightningDataModule):
             shuffle=shuffle,
             seed=self.seed,
         )
-        return DataLoader(examples, batch_size=self.batch_size, sampler=sampler, collate_fn=self.collate)  # type: ignore[arg-type]
+        return ResumableLoader(examples, sampler, self.batch_size, self.collate)  # type: ignore[arg-type]
 
     def train_dataloader(self) -> DataLoader[Tokens]:
         """Training batches; Lightning tells the sampler the epoch."""

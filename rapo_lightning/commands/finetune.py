@@ -12,7 +12,7 @@ from ..recipe.files import recipe_text
 def finetune(recipe: Recipe, *, out: str = "", pairs: str = "") -> Path:
     """Train a LoRA refiner on a run's trajectories.
 
-    Run again it goes on from the last whole epoch, and does nothing if it is done.
+    Run again it goes on from the last checkpoint, in the middle of an epoch too, and does nothing if it is done.
 
     Args:
         recipe: The recipe.

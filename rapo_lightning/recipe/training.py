@@ -97,6 +97,9 @@ class Stage3:
     """Training objective (paper: supervised fine-tuning)."""
     epochs: int = 8
     """Passes over the pairs (paper: 8 and 3 "respectively"; which is meant for the refiner is ambiguous)."""
+    checkpoint_steps: int = 50
+    """Optimizer steps between two checkpoints within an epoch (ours), from which a killed training goes on; 0 saves at the
+    ends of epochs alone. What is learned does not depend on it."""
     max_length: int = 512
     """Longest pair in tokens (ours); longer ones are dropped and counted."""
     system: str = ""
@@ -113,7 +116,8 @@ class Stage3:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        if min(self.epochs, self.max_length) < 1:
+        if min(self.epochs, self.max_length) < 1 or self.checkpoint_steps < 0:
             raise ValueError(
-                f"`stage3` needs epochs and max_length >= 1. Got epochs={self.epochs}, max_length={self.max_length}."
+                "`stage3` needs epochs and max_length >= 1, and checkpoint_steps >= 0. Got "
+                f"epochs={self.epochs}, max_length={self.max_length}, checkpoint_steps={self.checkpoint_steps}."
             )

@@ -100,5 +100,5 @@ class EndWhenAsked(lightning.Callback):
         INTERRUPTION.check()
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """A training goes on from its last whole epoch."""
+        """A training goes on from its last checkpoint."""
         INTERRUPTION.check()

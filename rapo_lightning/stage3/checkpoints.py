@@ -63,20 +63,36 @@ class MovableCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath})
 
 
-def checkpoint_callbacks(folder: Path, has_validation: bool) -> list[ModelCheckpoint]:
-    """What writes `best.ckpt` and, after it and with its state, `last.ckpt`.
+class WithinEpoch(MovableCheckpoint):
+    """Saves after every so many steps, but not after an epoch's last, which is saved when its validation is done."""
 
-    Epoch ends alone: Lightning's resume in the middle of an epoch starts again at the epoch's first sample. Two callbacks,
-    because `save_last` writes nothing after an epoch that is not the best.
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Saves if it is time and the epoch goes on."""
+        if batch_idx + 1 < trainer.num_training_batches:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+def checkpoint_callbacks(folder: Path, has_validation: bool, steps: int) -> list[ModelCheckpoint]:
+    """What writes `best.ckpt` and, after it and with its state, `last.ckpt`, and within an epoch `last.ckpt` alone.
+
+    Several callbacks, because `save_last` writes nothing after an epoch that is not the best.
 
     Args:
         folder: Folder of the checkpoints.
         has_validation: Whether there is a validation loss to choose by; if not, the last epoch is the best.
+        steps: Optimizer steps between two checkpoints within an epoch; 0 for none there.
     """
     common: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
     last = MovableCheckpoint(folder, filename=Path(LAST).stem, **common)
     best = MovableCheckpoint(folder, filename=Path(BEST).stem, monitor="val_loss", **common)
-    return [best, last] if has_validation else [last]
+    within = WithinEpoch(
+        folder,
+        filename=Path(LAST).stem,
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+        every_n_train_steps=steps,
+    )
+    return [*([within] if steps else []), *([best] if has_validation else []), last]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -87,7 +103,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"epoch", "val_loss", "stopped", "state_dict"} - set(found)
+        missing = {"epoch", "val_loss", "stopped", "whole", "state_dict"} - set(found)
         if missing:
             raise KeyError(f"no {', '.join(sorted(missing))} in it")
     except (RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:

@@ -120,10 +120,12 @@ class RefinerModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes what a later start asks of a checkpoint: its validation loss, and whether the training ended early."""
+        """Notes what a later start asks of a checkpoint: its validation loss, and whether epoch and training ended."""
         loss = self.trainer.callback_metrics.get("val_loss")
         callbacks = [item for item in self.trainer.callbacks if isinstance(item, EarlyStopping)]  # type: ignore[attr-defined]
         checkpoint["val_loss"] = math.nan if loss is None else float(loss)
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        checkpoint["whole"] = progress.ready >= self.trainer.num_training_batches
         checkpoint["stopped"] = any(callback.stopped_epoch for callback in callbacks)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def _export(
 
 
 def train_refiner(recipe: Recipe, folder: Path, pairs: list[SftPair], report: PairReport | None) -> Path:
-    """Trains and exports; run again it goes on from the last whole epoch, and does nothing if it is done.
+    """Trains and exports; run again it goes on from the last checkpoint, within an epoch too, or does nothing if it is done.
 
     Args:
         recipe: The recipe.

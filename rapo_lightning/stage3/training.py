@@ -29,6 +29,9 @@ from .module import RefinerModule
 _SHAPE_RESULT = ("callbacks", "gradient_clip_algorithm", "gradient_clip_val", "limit_train_batches", "overfit_batches")
 """Options of `trainer` that change what is learned; devices and loggers do not."""
 
+_NOT_IN_WEIGHTS = ("system", "sampling", "checkpoint_steps")
+"""Settings of stage 3 that do not change what is learned; the instruction is part of the pairs."""
+
 
 @dataclass(frozen=True)
 class Best:
@@ -77,7 +80,7 @@ class Training:
         """
         self.recipe, self.folder = recipe, folder
         self.precision = training_precision(recipe.trainer)
-        settings = {name: value for name, value in asdict(recipe.stage3).items() if name not in ("system", "sampling")}
+        settings = {name: value for name, value in asdict(recipe.stage3).items() if name not in _NOT_IN_WEIGHTS}
         options = {name: recipe.trainer[name] for name in _SHAPE_RESULT if name in recipe.trainer}
         parts = [settings, options, self.precision, recipe.seed, base_identity, [asdict(pair) for pair in pairs]]
         self.identity = digest(parts)
@@ -94,7 +97,7 @@ class Training:
         if not (self.checkpoints / LAST).is_file():
             return False
         last = read_checkpoint(self.checkpoints / LAST)
-        return bool(last["stopped"]) or last["epoch"] + 1 >= self.recipe.stage3.epochs
+        return bool(last["stopped"]) or (last["whole"] and last["epoch"] + 1 >= self.recipe.stage3.epochs)
 
     def best(self) -> Best:
         """The epoch with the lowest validation loss, the last one where there is none.
@@ -127,7 +130,7 @@ class Training:
             options,
             [
                 *([LearningRateMonitor("step")] if logged else []),
-                *checkpoint_callbacks(self.checkpoints, has_validation),
+                *checkpoint_callbacks(self.checkpoints, has_validation, self.recipe.stage3.checkpoint_steps),
                 EndWhenAsked(),
             ],
             max_epochs=self.recipe.stage3.epochs,
@@ -146,7 +149,7 @@ class Training:
         return trainer
 
     def fit(self, trainer: lightning.Trainer, base: Any, data: PairDataModule) -> RefinerModule:
-        """Trains to the end, from the last whole epoch where there is one.
+        """Trains to the end, from the last checkpoint where there is one, in the middle of an epoch too.
 
         Args:
             trainer: From `trainer`.

@@ -1,0 +1,65 @@
+"""A loader that knows how far its epoch has come, so that a training goes on in the middle of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from torch.utils.data import BatchSampler, DataLoader, Sampler
+
+
+class RestOfEpoch(BatchSampler):
+    """Batches of an epoch from one of them on; its length is the whole epoch's, as Lightning counts."""
+
+    def __init__(self, sampler: Sampler[int], batch_size: int) -> None:
+        """Takes the order of the epoch.
+
+        Args:
+            sampler: Gives the same order whenever the epoch is the same.
+            batch_size: Examples per batch.
+        """
+        super().__init__(sampler, batch_size, drop_last=False)
+        self.start = 0
+        """The batch that the next pass begins with; passes after that begin with the first."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Batches of indices."""
+        start, self.start = self.start, 0
+        return islice(super().__iter__(), start, None)
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A DataLoader in this process with the state that Lightning saves and restores.
+
+    Batches are made when they are asked for, none ahead, so that those handed out are those that were trained on.
+    """
+
+    def __init__(self, dataset: Any, sampler: Sampler[int], batch_size: int, collate_fn: Any) -> None:
+        """Takes what batches are made of.
+
+        Args:
+            dataset: Examples by index.
+            sampler: Gives the same order whenever the epoch is the same.
+            batch_size: Examples per batch.
+            collate_fn: Makes a batch of them.
+        """
+        self.rest = RestOfEpoch(sampler, batch_size)
+        self.taken = 0
+        """Batches of the running epoch that were handed out."""
+        super().__init__(dataset, batch_sampler=self.rest, collate_fn=collate_fn)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The batches that are left of the epoch."""
+        self.taken = self.rest.start
+        for batch in super().__iter__():
+            self.taken += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the epoch has come; Lightning writes it into checkpoints."""
+        return {"taken": self.taken}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on behind the batches of a state; behind the last comes the next epoch's first."""
+        self.rest.start = state["taken"] % len(self)

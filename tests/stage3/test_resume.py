@@ -1,0 +1,108 @@
+"""A training that is cut off in the middle of an epoch goes on to the adapter, losses and rates of an unbroken one."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import RandomSampler, SequentialSampler
+
+from datamodules.resumable import ResumableLoader
+from rapo_lightning.cli import main
+from rapo_lightning.recipe.training import Stage3
+from rapo_lightning.stage3.checkpoints import read_checkpoint
+from rapo_lightning.stage3.module import RefinerModule
+from tests.helpers import tiny_recipe
+from tests.stage3.runs import write_rounds
+from tests.stage3.test_finetune import ALLOW, same_adapter
+
+BATCHES = 8
+"""Batches of an epoch of the tiny recipe: 8 training pairs, one each."""
+
+
+@pytest.fixture(scope="module")
+def often(language_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe that saves after every step."""
+    return tiny_recipe(tmp_path_factory.mktemp("often"), language_model, stage3__checkpoint_steps=1)
+
+
+@pytest.fixture(scope="module")
+def unbroken(often: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that trained in one go."""
+    folder = write_rounds(tmp_path_factory.mktemp("unbroken"), often)
+    main(["finetune", str(often), "--out", str(folder), *ALLOW])
+    return folder
+
+
+def _logged(folder: Path, name: str) -> dict[str, str]:
+    with (folder / "metrics.csv").open() as file:
+        return {row["step"]: row[name] for row in csv.DictReader(file) if row[name]}
+
+
+def _cut(monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int) -> None:
+    step = RefinerModule.training_step
+
+    def plug_pulled(self: RefinerModule, data: Any, batch_idx: int) -> torch.Tensor:
+        if (self.current_epoch, batch_idx) == (epoch, batch):
+            raise KeyError("no power")
+        return step(self, data, batch_idx)
+
+    monkeypatch.setattr(RefinerModule, "training_step", plug_pulled)
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (0, 4), (1, 0), (1, 5), (2, 6)])
+def test_it_goes_on_where_it_was(
+    epoch: int, batch: int, often: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_rounds(tmp_path, often)
+    with monkeypatch.context() as patch:
+        _cut(patch, epoch, batch)
+        with pytest.raises(KeyError, match="no power"):
+            main(["finetune", str(often), "--out", str(folder), *ALLOW])
+    # Two micro-batches make a step: what was half done is done again, and nothing else is.
+    last = list((folder / "checkpoints").glob("*/last.ckpt"))
+    done = read_checkpoint(last[0])["global_step"] if last else 0
+    assert done == epoch * -(-BATCHES // 2) + batch // 2
+    main(["finetune", str(often), "--out", str(folder), *ALLOW])
+    assert same_adapter(folder, unbroken)
+    for name in ("train_loss_step", "lr-AdamW", "val_loss"):
+        assert _logged(folder, name) == _logged(unbroken, name)
+
+
+def test_how_often_is_saved_is_not_part_of_a_training(unbroken: Path, often: Path, tmp_path: Path) -> None:
+    folder = write_rounds(tmp_path, often)
+    main(["finetune", str(often), "--out", str(folder), "--stage3.checkpoint_steps", "0", *ALLOW])
+    assert same_adapter(folder, unbroken)
+    names = [path.name for path in (folder / "checkpoints").iterdir()]
+    assert names == [path.name for path in (unbroken / "checkpoints").iterdir()]
+
+
+def test_a_loader_goes_on_behind_what_it_gave() -> None:
+    def loader() -> ResumableLoader:
+        order = RandomSampler(range(10), generator=torch.Generator().manual_seed(3))
+        return ResumableLoader(list(range(10)), order, 4, list)
+
+    whole = list(loader())
+    first = loader()
+    batches = iter(first)
+    taken = [next(batches)]
+    second = loader()
+    second.load_state_dict(first.state_dict())
+    assert len(second) == 3
+    assert taken + list(second) == whole
+
+
+def test_after_an_epochs_last_batch_the_next_one_begins_at_its_first() -> None:
+    loader = ResumableLoader(list(range(4)), SequentialSampler(range(4)), 2, list)
+    assert list(loader) == [[0, 1], [2, 3]]
+    state = loader.state_dict()
+    loader.load_state_dict(state)
+    assert list(loader) == [[0, 1], [2, 3]]
+
+
+def test_a_negative_number_of_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"checkpoint_steps >= 0. Got .*checkpoint_steps=-1"):
+        Stage3(checkpoint_steps=-1)
