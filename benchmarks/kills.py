@@ -10,6 +10,7 @@ import io
 import multiprocessing
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -21,12 +22,12 @@ from rapo_lightning.recipe import components
 _FORKS = multiprocessing.get_context("forkserver")
 
 
-def _work(command: str, recipe: str, folder: str) -> None:
+def _work(arguments: list[str]) -> None:
     # Forks of a process that has used several threads would wait for them for ever.
     torch.set_num_threads(1)
     components.allow_packages(["tests"])
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        code = rapo_lightning([command, recipe, "--out", folder, "--trainer.enable_progress_bar", "false"])
+        code = rapo_lightning([*arguments, "--trainer.enable_progress_bar", "false"])
     sys.exit(code)
 
 
@@ -51,20 +52,28 @@ def descendants(pid: int, title: str) -> list[int]:
 class Runs:
     """Runs of one command on one recipe."""
 
-    def __init__(self, command: str, recipe: Path, preload: list[str]) -> None:
+    def __init__(
+        self,
+        command: str,
+        recipe: Path,
+        preload: list[str],
+        options: Callable[[Path], list[str]] = lambda folder: [],
+    ) -> None:
         """Prepares the server process.
 
         Args:
             command: Name of the command.
             recipe: Its recipe.
             preload: Modules that the server imports before it forks.
+            options: Further arguments of a run in a folder.
         """
-        self.command, self.recipe = command, recipe
+        self.command, self.recipe, self.options = command, recipe, options
         _FORKS.set_forkserver_preload(["benchmarks.kills", "tests.helpers", *preload])
 
     def start(self, folder: Path) -> BaseProcess:
         """Starts the command in a process of its own."""
-        process = _FORKS.Process(target=_work, args=(self.command, str(self.recipe), str(folder)))
+        arguments = [self.command, str(self.recipe), "--out", str(folder), *self.options(folder)]
+        process = _FORKS.Process(target=_work, args=(arguments,))
         process.start()
         return process
 

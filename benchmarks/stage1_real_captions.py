@@ -25,7 +25,8 @@ from rapo_lightning.data.store import Row
 from rapo_lightning.evaluation.statistics import bootstrap_interval
 from rapo_lightning.models import ModelPool, SentenceEmbedder, TransformersLanguageModel
 from rapo_lightning.models.base import LanguageModel
-from rapo_lightning.models.refiner import Refiner, read_refiner
+from rapo_lightning.models.refiner import Refiner
+from rapo_lightning.models.refiner_folder import read_refiner
 from rapo_lightning.prompting.chat import Messages, Sampling
 from rapo_lightning.prompting.examples import ExamplePool
 from rapo_lightning.prompting.templates import table

@@ -18,7 +18,8 @@ from rapo_lightning.cli import main
 from rapo_lightning.data.ids import derived_seed
 from rapo_lightning.data.trajectory import read_rows
 from rapo_lightning.models import ModelPool, TransformersLanguageModel
-from rapo_lightning.models.refiner import read_refiner, refiner_messages
+from rapo_lightning.models.refiner import refiner_messages
+from rapo_lightning.models.refiner_folder import read_refiner
 from rapo_lightning.prompting.chat import Sampling
 from rapo_lightning.recipe import Recipe
 from rapo_lightning.recipe.files import load_recipe

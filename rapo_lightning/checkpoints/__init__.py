@@ -1,7 +1,7 @@
 """Known checkpoints: where they are, where they come from, what they are, and whether they are whole."""
 
 from .fetch import ensure, fetch
-from .identities import identity, weights_identity
+from .identities import identity, is_here, weights_identity
 from .loading import loading
 from .manifest import Entry, cache_folder, checkpoints_of, entries, locate, ready_folder
 from .verify import verify
@@ -14,6 +14,7 @@ __all__ = [
     "entries",
     "fetch",
     "identity",
+    "is_here",
     "loading",
     "locate",
     "ready_folder",

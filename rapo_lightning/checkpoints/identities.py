@@ -48,6 +48,18 @@ def weights_identity(checkpoint: str) -> str:
     return _identity(checkpoint, _WEIGHTS)
 
 
+def is_here(checkpoint: str) -> bool:
+    """Whether a checkpoint is on this machine, so that its identity is that of its contents.
+
+    Args:
+        checkpoint: As in `identity`.
+    """
+    entry = entries().get(checkpoint)
+    if entry is not None:
+        return ready_folder(entry) is not None
+    return find(checkpoint) is not None or checkpoint.count("/") == 1 and bool(_cached_commit(checkpoint))
+
+
 def _identity(checkpoint: str, suffixes: Set[str]) -> str:
     entry = entries().get(checkpoint)
     folder = ready_folder(entry) if entry else find(checkpoint)

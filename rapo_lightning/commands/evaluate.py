@@ -47,6 +47,8 @@ def evaluate(recipe: Recipe, *, out: str = "") -> dict[str, object]:
         fetch_models(
             recipe, further=[name for item in evaluator.recipes.values() for name in rewriter_checkpoints(item)]
         )
+        if refiner is not None:
+            refiner.check_base()
         save_recipe(recipe_text(recipe), folder, "evaluate")
         results = []
         for arm in settings.arms:

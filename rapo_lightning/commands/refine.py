@@ -1,16 +1,20 @@
-"""`refine`: the trained refiner on one prompt or on a file."""
+"""`refine`: the trained refiner on one prompt or, file to file, on as many as there are."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..console import say
 from ..data.resources import find_shipped
 from ..errors import UserError
 from ..recipe import Recipe
 
-_BATCH = 32
+if TYPE_CHECKING:
+    from ..models.refiner import Refiner
+    from ..prompting.answers import Refined
+
 _SHIPPED = {("lab", "lab/video_model"): "ckpt/lab/refiner"}
 """Refiners that come with the project, by the recipe's name and its video model."""
 
@@ -42,29 +46,21 @@ def refiner_folder(recipe: Recipe, out: str) -> Path:
     return found
 
 
-def _open_log(path: Path, identity: str) -> Any:
-    """The CSV to write or to continue.
-
-    Raises:
-        UserError: If it holds answers of another refiner.
-    """
-    from ..data.csv_log import CsvLog
-
-    log = CsvLog(path, ["prompt", "refined", "refiner"])
-    others = {row[2] for row in log.rows()} - {identity}
-    if others:
-        raise UserError(
-            f"{path} is to be continued and holds answers of another refiner. Got {', '.join(sorted(others))} where this one "
-            f"is {identity}; choose another `--output` or delete the file."
-        )
-    return log
-
-
-def refine(recipe: Recipe, prompt: str = "", /, *, out: str = "", input: str = "", output: str = "") -> None:
+def refine(
+    recipe: Recipe,
+    prompt: str = "",
+    /,
+    *,
+    out: str = "",
+    input: str = "",
+    output: str = "",
+    candidates: int = 1,
+    faithfulness: float | None = None,
+) -> None:
     """Let the trained refiner rewrite one prompt or a file.
 
-    Prints the refined prompt, or writes a CSV `prompt, refined, refiner` for a file. A half-written CSV of the same
-    refiner is continued.
+    Prints the refined prompt, or writes a CSV `prompt, refined, reason, refiner` with a row for each prompt of the file, in its
+    order. Where no answer can be used the prompt stays, and `reason` says why. Run again it goes on where it stopped.
 
     Args:
         recipe: The recipe.
@@ -72,29 +68,77 @@ def refine(recipe: Recipe, prompt: str = "", /, *, out: str = "", input: str = "
         out: Run folder; default: runs/<recipe name>.
         input: File of prompts to refine.
         output: CSV to write; default: <input>.refined.csv in the working directory.
+        candidates: Answers per prompt, of which the nearest to the prompt is taken, by the recipe's embedder.
+        faithfulness: Least cosine of prompt and answer by the recipe's embedder; default: 0.3 with several candidates, else it
+            is not looked at.
 
     Raises:
-        UserError: If neither or both are given, there is no refiner, or the CSV is another refiner's.
+        UserError: If neither or both are given, there is no refiner, or the CSV is another refiner's or another file's.
     """
-    from tqdm import tqdm
-
-    from ..data.prompts import read_prompts
-    from ..models import ModelPool
-    from ..running.pool import fetch_models, open_refiner
+    from ..data.prompts import checked_text, stream_prompts
+    from ..running.refining import refine_file
 
     if bool(prompt) == bool(input):
         raise UserError(f"`refine` takes one prompt or `--input FILE`. Got {prompt!r} and {input!r}.")
-    prompts = read_prompts(input, field="--input") if input else []
-    refiner = open_refiner(refiner_folder(recipe, out), recipe, ModelPool(), alone=True)
+    if faithfulness is not None and not -1 <= faithfulness <= 1:
+        raise UserError(f"`--faithfulness` is a cosine, from -1 to 1. Got {faithfulness}; choose one, such as 0.3.")
     if prompt:
-        fetch_models(recipe, ("language_model",))
-        print(refiner(prompt))
+        text = checked_text(prompt, "the command line")
+        (found,) = _open(recipe, out, candidates, faithfulness).refine([text])
+        print(found.refined)
+        _say_reason(found)
         return
-    log = _open_log(Path(output or Path(input).with_suffix(".refined.csv").name), refiner.identity())
-    fetch_models(recipe, ("language_model",))
-    done = {row[0] for row in log.rows()}
-    left = [item.text for item in prompts if item.text not in done]
-    for begin in tqdm(range(0, len(left), _BATCH), desc="refine", unit="batch", delay=5):
-        texts = left[begin : begin + _BATCH]
-        log.append([(text, refined, refiner.identity()) for text, refined in zip(texts, refiner(texts), strict=True)])
-    print(f"{len(prompts)} prompts in {log.path}")
+    target, total = _target(input, output), sum(1 for _ in stream_prompts(input, "--input"))
+    reasons = refine_file(_open(recipe, out, candidates, faithfulness), input, target, total)
+    print(_summary(reasons, target))
+
+
+def _open(recipe: Recipe, out: str, candidates: int, faithfulness: float | None) -> Refiner:
+    """The run's refiner with its models fetched and compared, none of them loaded."""
+    from ..models import ModelPool
+    from ..models.faithfulness import FAITHFUL
+    from ..recipe.components import build
+    from ..running.pool import fetch_models, open_refiner
+
+    judged = candidates != 1 or faithfulness is not None
+    embedder = build(recipe.embedder, "embedder") if judged else None
+    threshold = FAITHFUL if faithfulness is None else faithfulness
+    refiner = open_refiner(
+        refiner_folder(recipe, out), recipe, ModelPool(), alone=True, candidates=candidates, faithfulness=embedder,
+        threshold=threshold,
+    )  # fmt: skip
+    fetch_models(recipe, ("language_model", "embedder") if judged else ("language_model",))
+    refiner.check_base()
+    return refiner
+
+
+def _say_reason(found: Refined) -> None:
+    from ..prompting.answers import REASONS
+
+    if found.reason:
+        stays = " The prompt stays as it is." if found.fell_back else ""
+        say(f"{found.reason}: {REASONS[found.reason]}.{stays}", error=True)
+
+
+def _target(input: str, output: str) -> Path:
+    """The CSV to write.
+
+    Raises:
+        UserError: If it is the input.
+    """
+    target = Path(output or Path(input).with_suffix(".refined.csv").name)
+    if target.exists() and Path(input).exists() and target.samefile(input):
+        raise UserError(
+            f"`--output` must be another file than `--input`. Got {str(target)!r} for both; choose another name."
+        )
+    return target
+
+
+def _summary(reasons: Counter[str], target: Path) -> str:
+    """What became of the prompts of a file, in one line."""
+    cut = reasons["cut"]
+    kept = {reason: count for reason, count in sorted(reasons.items()) if reason not in ("", "cut")}
+    stay = f"{sum(kept.values())} as they were" + (
+        f" ({', '.join(f'{reason} {count}' for reason, count in kept.items())})" if kept else ""
+    )
+    return f"{reasons.total()} prompts in {target}: {reasons[''] + cut} refined ({cut} of them cut), {stay}"

@@ -35,7 +35,7 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
     from ..data.prompts import read_prompts
     from ..evaluation.checks import check_arms, needs_stage1
     from ..models import ModelPool
-    from ..models.refiner import read_refiner
+    from ..models.refiner_folder import read_refiner
     from ..prompting.examples import read_examples
     from ..recipe.components import check
     from ..recipe.variants import variant

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import UserError
 from .ids import prompt_id
 from .resources import find
-from .tables import read_table, read_text
+from .tables import read_lines, stream_table
 
 MAX_CHARACTERS = 4000
 """Longest prompt; text encoders of video models read 226 to 512 tokens, so a longer one would be cut unseen."""
@@ -20,6 +20,8 @@ _COLUMNS = ("prompt", "phys_law", "reference", "group")
 _AUTHORS_NAME = "captions"
 """What the CSV of the authors' script calls the column `prompt`."""
 _WHAT = "The prompt file"
+_ROWS = 1000
+"""Rows of a table that are objects of Python at a time."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ def _table(path: Path) -> Any:
     return pyarrow.concat_tables([pyarrow.parquet.read_table(part) for part in parts], promote_options="default")
 
 
-def _table_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a parquet file, of a folder of such files, or of a dataset written by `save_to_disk`."""
+def _table_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Rows of a parquet file, of a folder of such files, or of a dataset written by `save_to_disk`; the table is held."""
     import pyarrow
 
     try:
@@ -142,15 +144,17 @@ def _table_rows(path: Path) -> list[dict[str, str]]:
             f"A dataset of prompts needs a column `prompt`. Got the columns {table.column_names} in {path}; rename one."
         )
     table = table.select([name for name in _COLUMNS if name in table.column_names])
-    return [{key: "" if value is None else str(value) for key, value in row.items()} for row in table.to_pylist()]
+    for batch in table.to_batches(max_chunksize=_ROWS):
+        for row in batch.to_pylist():
+            yield {key: "" if value is None else str(value) for key, value in row.items()}
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def _read_rows(path: Path) -> Iterator[dict[str, str]]:
     if path.is_dir() or path.suffix == ".parquet":
         return _table_rows(path)
     if path.suffix != ".csv":
-        return [{"prompt": line} for line in read_text(path, _WHAT).splitlines()]
-    columns, rows = read_table(path, _WHAT)
+        return ({"prompt": line} for line in read_lines(path, _WHAT))
+    columns, rows = stream_table(path, _WHAT)
     if "prompt" in columns:
         return rows
     if _AUTHORS_NAME not in columns:
@@ -158,7 +162,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
             f"A prompt CSV needs a column `prompt`, or `{_AUTHORS_NAME}` as the authors' have. Got the columns {columns} in "
             f"{path}; rename one."
         )
-    return [{**row, "prompt": row[_AUTHORS_NAME]} for row in rows]
+    return ({**row, "prompt": row[_AUTHORS_NAME]} for row in rows)
 
 
 def read_prompts(source: str, limit: int = 0, field: str = "prompts") -> list[Prompt]:
@@ -174,7 +178,7 @@ def read_prompts(source: str, limit: int = 0, field: str = "prompts") -> list[Pr
         UserError: If the file is missing, empty, not UTF-8, lacks the column, or has an empty or over-long prompt.
     """
     first: dict[str, Prompt] = {}
-    for prompt in read_all_prompts(source, field):
+    for prompt in stream_prompts(source, field):
         first.setdefault(prompt.id, prompt)
     chosen = list(first.values())
     return chosen[:limit] if limit else chosen
@@ -182,22 +186,38 @@ def read_prompts(source: str, limit: int = 0, field: str = "prompts") -> list[Pr
 
 def read_all_prompts(source: str, field: str = "prompts") -> list[Prompt]:
     """As `read_prompts`, with a prompt for each entry: repeated ones stay, so that a prompt's place is that in the file."""
+    return list(stream_prompts(source, field))
+
+
+def stream_prompts(source: str, field: str = "prompts") -> Iterator[Prompt]:
+    """As `read_all_prompts`, one at a time: a txt or csv file is never held as a whole. Errors come when they are met."""
     path = find(source) if source else None
     if path is None:
         raise UserError(
             f"`{field}` must name a txt, csv or parquet file, or a dataset folder. Got {source!r}, which is not there."
         )
-    prompts = []
-    first_line = 2 if path.suffix == ".csv" else 1
+    first_line, empty = (2 if path.suffix == ".csv" else 1), True
     for number, row in enumerate(_read_rows(path), start=first_line):
-        text = row.get("prompt", "").strip()
-        if not text:
-            raise UserError(f"Every prompt needs text. Got an empty one in entry {number} of {path}; remove the line.")
-        if len(text) > MAX_CHARACTERS:
-            raise UserError(
-                f"A prompt may have {MAX_CHARACTERS} characters. Got {len(text)} in entry {number} of {path}; shorten it."
-            )
-        prompts.append(Prompt(text, *(row.get(name, "").strip() for name in _COLUMNS[1:])))
-    if not prompts:
+        text = checked_text(row.get("prompt", ""), f"entry {number} of {path}")
+        yield Prompt(text, *(row.get(name, "").strip() for name in _COLUMNS[1:]))
+        empty = False
+    if empty:
         raise UserError(f"The prompt file has no prompt. Got {path}; write one prompt a line.")
-    return prompts
+
+
+def checked_text(text: str, place: str) -> str:
+    """A prompt's text without blanks around it.
+
+    Args:
+        text: The text.
+        place: Where it stands, for messages.
+
+    Raises:
+        UserError: If it is empty or over-long.
+    """
+    text = text.strip()
+    if not text:
+        raise UserError(f"Every prompt needs text. Got an empty one in {place}; remove the line.")
+    if len(text) > MAX_CHARACTERS:
+        raise UserError(f"A prompt may have {MAX_CHARACTERS} characters. Got {len(text)} in {place}; shorten it.")
+    return text

@@ -1,11 +1,12 @@
-"""Text and CSV files that people bring along, read whole; what is wrong with one is a sentence."""
+"""Text and CSV files that people bring along; what is wrong with one is a sentence."""
 
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from ..errors import UserError
 
@@ -32,6 +33,25 @@ def read_text(path: Path, what: str) -> str:
         ) from error
 
 
+@contextmanager
+def opened(path: Path, what: str) -> Iterator[TextIO]:
+    """A text file to be read piece by piece, its line ends as they are; otherwise as `read_text`."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            yield file
+        except UnicodeDecodeError:
+            # Says where in the file; the reader knows the place within a piece alone.
+            read_text(path, what)
+            raise
+
+
+def read_lines(path: Path, what: str) -> Iterator[str]:
+    """The lines of a text file, one at a time, as `str.splitlines` takes them; errors as in `read_text`."""
+    with opened(path, what) as file:
+        for line in file:
+            yield from line.splitlines()
+
+
 def read_records(path: Path, what: str) -> Iterator[tuple[int, list[str]]]:
     """The records of a CSV, each with the number of the line that it ends in; empty lines are left out.
 
@@ -43,10 +63,11 @@ def read_records(path: Path, what: str) -> Iterator[tuple[int, list[str]]]:
         UserError: If it is not UTF-8.
     """
     csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(io.StringIO(read_text(path, what), newline=""))
-    for record in reader:
-        if record:
-            yield reader.line_num, record
+    with opened(path, what) as file:
+        reader = csv.reader(file)
+        for record in reader:
+            if record:
+                yield reader.line_num, record
 
 
 def read_table(path: Path, what: str) -> tuple[list[str], list[dict[str, str]]]:
@@ -54,7 +75,12 @@ def read_table(path: Path, what: str) -> tuple[list[str], list[dict[str, str]]]:
 
     Arguments and errors as in `read_records`.
     """
-    records = [record for _, record in read_records(path, what)]
-    columns = records[0] if records else []
-    rows = [dict(zip(columns, [*row, *[""] * len(columns)], strict=False)) for row in records[1:]]
-    return columns, rows
+    columns, rows = stream_table(path, what)
+    return columns, list(rows)
+
+
+def stream_table(path: Path, what: str) -> tuple[list[str], Iterator[dict[str, str]]]:
+    """As `read_table`, with the rows one at a time."""
+    records = (record for _, record in read_records(path, what))
+    columns = next(records, [])
+    return columns, (dict(zip(columns, [*row, *[""] * len(columns)], strict=False)) for row in records)

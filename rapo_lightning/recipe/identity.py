@@ -111,7 +111,13 @@ def rewrite_settings(recipe: Recipe) -> dict[str, Any]:
         "stage2": with_contents(stage2),
         "templates": templates_identity("stage2"),
         "seed": recipe.seed,
+        **_other_base(recipe, recipe.stage2.rewriter),
     }
+
+
+def _other_base(recipe: Recipe, rewriter: str) -> dict[str, bool]:
+    """Whether a fine-tuned rewriter may stand on another base; nothing where it may not, as in rows of before."""
+    return {"allow_other_base": True} if rewriter and recipe.allow_other_base else {}
 
 
 def row_hash(recipe: Recipe) -> str:
@@ -132,4 +138,5 @@ def align_hash(recipe: Recipe) -> str:
     """Hash of everything that can change a row of stage 1 (16 hex digits), contents of its files included."""
     stage1 = {name: value for name, value in asdict(recipe.stage1).items() if name not in _NOT_IN_ALIGNMENT}
     models: Sequence[Any] = [component_identity(recipe.language_model), component_identity(recipe.embedder)]
-    return digest([models, with_contents(stage1), fingerprint(recipe.graph), templates_identity("stage1"), recipe.seed])
+    settings = {**with_contents(stage1), **_other_base(recipe, recipe.stage1.rewriter)}
+    return digest([models, settings, fingerprint(recipe.graph), templates_identity("stage1"), recipe.seed])

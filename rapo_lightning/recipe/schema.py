@@ -41,6 +41,9 @@ class Recipe:
     """The sentence embedder."""
     graph: str = ""
     """Folder of the relation graph of stage 1; empty leaves retrieval and augmentation out, where there is a rewriter."""
+    allow_other_base: bool = False
+    """Whether refiners and fine-tuned rewriters may stand on another base than the one they were trained on, such as a
+    quantized copy: one of another name, or with other weights."""
     residency: Literal["resident", "swap"] = "resident"
     """`resident` keeps all models on the device, `swap` only the one in use, moved once per phase and batch."""
     stage1: Stage1 = field(default_factory=Stage1)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..checkpoints import ensure, entries, locate
 from ..models import ModelPool
-from ..models.refiner import Refiner, read_refiner
+from ..models.faithfulness import FAITHFUL, Faithfulness
+from ..models.refiner import Refiner
+from ..models.refiner_folder import read_refiner
 from ..recipe import Recipe
 from ..recipe.components import build
 
@@ -36,7 +39,14 @@ def open_pool(recipe: Recipe, roles: Sequence[Role] = ROLES) -> ModelPool:
 
 
 def open_refiner(
-    folder: str | Path, recipe: Recipe, models: ModelPool, own_base: bool = False, alone: bool = False
+    folder: str | Path,
+    recipe: Recipe,
+    models: ModelPool,
+    own_base: bool = False,
+    alone: bool = False,
+    candidates: int = 1,
+    faithfulness: Faithfulness | None = None,
+    threshold: float = FAITHFUL,
 ) -> Refiner:
     """A refiner whose base is the pool's, shared with whoever else uses it.
 
@@ -46,14 +56,22 @@ def open_refiner(
         models: The pool.
         own_base: Whether its base may be another than the recipe's language model, as that of a published rewriter.
         alone: Whether nobody else uses the base, which is then merged with the adapter.
+        candidates: As in `Refiner`, and so are the following.
+        faithfulness: What tells how much of a request is in a refined prompt.
+        threshold: Least faithfulness of an answer.
 
     Raises:
         UserError: If the folder is no refiner, or belongs to another base.
     """
     arguments = recipe.language_model.get("init_args", {})
     base, batch_size = arguments.get("checkpoint"), int(arguments.get("batch_size", 16))
-    settings = read_refiner(folder, str(base) if base and not own_base else None)
-    return Refiner(settings, models.adapted(settings.weights, settings.base_model, batch_size, alone))
+    wanted, allowed = str(base) if base and not own_base else None, recipe.allow_other_base
+    settings = read_refiner(folder, wanted, allowed)
+    settings = replace(settings, base_model=wanted or settings.base_model)
+    model = models.adapted(settings.weights, settings.base_model, batch_size, alone)
+    return Refiner(
+        settings, model, candidates=candidates, faithfulness=faithfulness, threshold=threshold, allow_other_base=allowed
+    )
 
 
 def rewriter_checkpoints(recipe: Recipe, stage1: bool = True) -> list[str]:

@@ -99,6 +99,8 @@ class Aligner:
     def __init__(self, recipe: Recipe, models: ModelPool, parts: AlignParts) -> None:
         """Takes what a batch needs."""
         self.recipe, self.models, self.parts = recipe, models, parts
+        if parts.rewriter is not None:
+            parts.rewriter.check_base()
         self.recipe_hash = align_hash(recipe)
 
     @cached_property

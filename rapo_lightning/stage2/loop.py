@@ -56,6 +56,8 @@ class Loop:
         self.examples = ExamplePool(strategy.examples(examples))
         folder = recipe.stage2.rewriter
         self.rewriter = open_refiner(folder, recipe, models, own_base=True) if folder else None
+        if self.rewriter is not None:
+            self.rewriter.check_base()
         self.recipe_hash = loop_hash(recipe, strategy)
         self.records = Records(run_folder, process)
         self.screening = Screening(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..data.resources import find
-from ..models.refiner import RefinerFolder
+from ..models.refiner_folder import RefinerFolder
 from ..recipe import Recipe
 from .export import hub_name
 from .pairs import PairReport

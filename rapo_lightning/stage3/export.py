@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from ..checkpoints import entries
 from ..data.store import make_folder
 from ..errors import RunError
-from ..models.refiner import CONFIG, VOCABULARY, RefinerFolder
+from ..models.refiner_folder import CONFIG, VOCABULARY, RefinerFolder
 from ..prompting.pairs import SftPair
 from ..prompting.text import words
 

@@ -13,7 +13,7 @@ from ..checkpoints import identity, weights_identity
 from ..console import say
 from ..errors import UserError
 from ..models.causal_model import load_causal_model
-from ..models.refiner import RefinerFolder, read_refiner
+from ..models.refiner_folder import RefinerFolder, read_refiner
 from ..prompting.pairs import SftPair
 from ..recipe import Recipe
 from ..recipe.components import check

@@ -10,7 +10,7 @@ import pytest
 
 from rapo_lightning.errors import RunError
 from rapo_lightning.models.causal_model import load_causal_model
-from rapo_lightning.models.refiner import RefinerFolder, read_refiner
+from rapo_lightning.models.refiner_folder import RefinerFolder, read_refiner
 from rapo_lightning.prompting.chat import Sampling
 from rapo_lightning.recipe import Lora, Stage3
 from rapo_lightning.stage3 import export as exporting

@@ -19,7 +19,6 @@ from transformers import AutoTokenizer
 
 from rapo_lightning import Refiner
 from rapo_lightning.cli import main
-from rapo_lightning.models import refiner as refiner_module
 from rapo_lightning.models.refiner import refiner_messages
 from rapo_lightning.stage3 import run as command
 from rapo_lightning.stage3.module import RefinerModule
@@ -95,18 +94,6 @@ def test_known_bases_are_named_as_others_find_them() -> None:
 
     assert hub_name("smollm2-135m-instruct") == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert hub_name("owner/model") == "owner/model"
-
-
-def test_another_base_under_the_same_name_is_said_once(
-    copied: Path, language_model: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = copied / "refiner/refiner.yaml"
-    config.write_text(config.read_text().replace("base_identity: ", "base_identity: '0'  # "))
-    refiner_module._compare_base.cache_clear()
-    for _ in range(2):
-        Refiner.from_pretrained(copied / "refiner")("a ball")
-    assert capsys.readouterr().err.count("has other weights") == 1
-    refiner_module._compare_base.cache_clear()
 
 
 def test_finetune_again_does_nothing(recipe: Path, trained: Path, capsys: pytest.CaptureFixture[str],
