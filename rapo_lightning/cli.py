@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import sys
 import threading
@@ -76,11 +77,25 @@ def _own_parameters(command: Command) -> list[inspect.Parameter]:
     return [item for item in inspect.signature(command).parameters.values() if item.name != "recipe"]
 
 
+def _runs_as_list(rest: list[str]) -> list[str]:
+    """Turns `--runs A B` into the recipe's list `stage3.runs`."""
+    rest = [part for item in rest for part in (item.split("=", 1) if item.startswith("--runs=") else [item])]
+    if "--runs" not in rest:
+        return rest
+    begin = rest.index("--runs")
+    end = next((place for place in range(begin + 1, len(rest)) if rest[place].startswith("-")), len(rest))
+    if end == begin + 1:
+        raise UserError("`--runs` needs run folders. Got none; name them after it, as in `--runs runs/a runs/b`.")
+    return [*rest[:begin], "--stage3.runs", json.dumps(rest[begin + 1 : end]), *rest[end:]]
+
+
 def _with_recipe(name: str, rest: list[str]) -> list[str]:
     """Turns the recipe, the first argument, into `--config`."""
     if name == "evaluate":
         for short, long in _FOR_EVALUATION.items():
             rest = [item.replace(short, long, 1) if item.split("=")[0] == short else item for item in rest]
+    if name == "finetune":
+        rest = _runs_as_list(rest)
     if rest and not rest[0].startswith("-"):
         return recipe_arguments(rest[0], rest[1:])
     if any(item in ("-h", "--help") for item in rest) or any(item.split("=")[0] == "--config" for item in rest):

@@ -38,5 +38,6 @@ def say(text: str, error: bool = False) -> None:
 def quiet() -> None:
     """Silences what libraries say of themselves at every start; warnings of substance stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     for pattern in _NOISE:
         warnings.filterwarnings("ignore", message=pattern)

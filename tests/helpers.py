@@ -129,7 +129,8 @@ def tiny_recipe(folder: Path, language_model: Path, **changes: Any) -> Path:
         "stage3": {
             "epochs": 3,
             "sampling": {"temperature": 0.0, "max_new_tokens": 6},
-            "pairs": {"margin": -1.0, "validation_share": 0.3},
+            "pairs": [{"filter": "winner"}, {"filter": "margin", "least": -1.0}, {"filter": "words"}],
+            "validation_share": 0.3,
             "lora": {"r": 2, "alpha": 2, "dropout": 0.1},
             "optimizer": {"lr": 0.01, "batch_size": 2, "micro_batch_size": 1},
         },

@@ -33,7 +33,7 @@ def fails(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -
         (["collect", "lab", "--video_model.init_args.pipeline", "Nope", "--limit", "1"], "Got 'Nope'"),
         (["collect", "lab", "--video_model.init_args.batch", "1"], "batch"),
         (
-            ["finetune", "lab", "--language_model.init_args.checkpoint", "runs/none", "--pairs", "PAIRS"],
+            ["finetune", "lab-rewriter", "--language_model.init_args.checkpoint", "runs/none", "--pairs", "PAIRS"],
             "Got 'runs/none'",
         ),
         (["collect", "lab", "--stage2.verifiers.0.init_args.workers", "2"], "not items of a list"),

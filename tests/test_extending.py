@@ -12,7 +12,12 @@ import yaml
 from rapo_lightning.data.trajectory import read_rows
 from rapo_lightning.data.videos import read_video
 from rapo_lightning.models.usage import metered
+from rapo_lightning.recipe import Stage3, components
+from rapo_lightning.recipe.pairs import build_filters, build_reader
+from rapo_lightning.stage3.pairs import Context
+from rapo_lightning.stage3.pairs.funnel import select
 from tests.helpers import ROOT, run_cli, tiny_recipe
+from tests.stage3.pairs.rounds import candidates, trajectory
 
 TEXT = (ROOT / "docs/extending.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -37,6 +42,7 @@ def test_a_users_own_classes_run_from_a_recipe(package: Path, language_model: Pa
         stage2__verifiers=named("stage2")["verifiers"], embedder={"class_path": "tests.helpers.WordEmbedder"},
         evaluation__baselines=named("evaluation")["baselines"], evaluation__arms=["raw", "shout"], evaluation__limit=2,
         evaluation__metric={"class_path": "your_package.Brightness"}, evaluation__seed=5,
+        stage3__pairs=named("stage3")["pairs"], stage3__reader=named("stage3")["reader"],
     )  # fmt: skip
     out = tmp_path / "run"
     allowed = ("--allow_package", "your_package", "--allow_package", "tests")
@@ -67,6 +73,19 @@ def test_without_leave_nothing_of_it_runs(package: Path, language_model: Path, t
     assert "--allow_package your_package" in done.stderr
 
 
+def test_a_users_filter_and_reader_choose_pairs(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(package))
+    monkeypatch.setattr(components, "ALLOWED_PACKAGES", ["your_package"])
+    stage3 = Stage3(**named("stage3"))
+    rows = trajectory("a ball", (0.1, 0.1), (0.9, 0.9), texts=["a ball. It rolls."])
+    rows += trajectory("a cube", (0.1, 0.1), (0.9, 0.9), texts=["a cube rolls."])
+    rows += trajectory("a cone", (0.1, 0.1), (0.9, 0.9), texts=["a ball rolls."])
+    steps = select(candidates(rows), build_filters(stage3), Context(reader=build_reader(stage3)))
+    assert [(step.name, [item.request for item in step.kept]) for step in steps[2:]] == [
+        ("one_sentence", ["a cone", "a cube"]), ("named_right", ["a cube"]),
+    ]  # fmt: skip
+
+
 def test_every_block_of_code_runs(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(package))
     names: dict[str, object] = {}
@@ -74,4 +93,4 @@ def test_every_block_of_code_runs(package: Path, monkeypatch: pytest.MonkeyPatch
         for block in PYTHON:
             exec(compile(block, "docs/extending.md", "exec"), names)
     assert [call.completion_tokens for call in calls] == [42]
-    assert {"Brightness", "Nearness", "Square", "Shout"} <= set(names)
+    assert {"Brightness", "Nearness", "Square", "Shout", "OneSentence", "WordReader"} <= set(names)

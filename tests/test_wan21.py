@@ -54,7 +54,7 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     values |= {
         "video_model.init_args.fps": 8.0, "limit": 4, "stage2.rounds": 3, "stage2.candidates": 2, "stage2.physics_tokens": 4,
         "stage2.sampling.max_new_tokens": 8, "stage3.sampling.max_new_tokens": 8, "stage3.epochs": 2,
-        "stage3.pairs.margin": -1.0, "stage3.lora.r": 4, "stage3.max_length": 2048, "trainer.accelerator": "cpu",
+        "stage3.pairs": [{"filter": "winner"}, {"filter": "margin", "least": -1.0}], "stage3.lora.r": 4, "stage3.max_length": 2048, "trainer.accelerator": "cpu",
     }  # fmt: skip
     values["stage2.verifiers"] = [*load_recipe(RECIPE).stage2.verifiers, {"class_path": "tests.test_wan21.Contrast"}]
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}

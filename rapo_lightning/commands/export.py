@@ -1,4 +1,4 @@
-"""`export`: a run's trajectories as CSV, and prompt files for benchmarks."""
+"""`export`: a run's trajectories as CSV, prompt files for benchmarks, and training pairs as parquet."""
 
 from __future__ import annotations
 
@@ -14,8 +14,19 @@ if TYPE_CHECKING:
 _REFINED = "The CSV of refined prompts"
 
 
-def export(run: str, /, *, csv: str = "", prompts: str = "", samples: int = 1) -> None:
-    """Write a run's trajectories as CSV, or its best prompts for a benchmark.
+def export(
+    run: str,
+    /,
+    *,
+    csv: str = "",
+    prompts: str = "",
+    samples: int = 1,
+    views: str = "",
+    filters: str = "",
+    push: str = "",
+    private: bool = True,
+) -> None:
+    """Write a run's trajectories as CSV, its best prompts for a benchmark, or its training pairs.
 
     Args:
         run: Run folder; for `--prompts` also a CSV that `refine --input` wrote.
@@ -23,33 +34,80 @@ def export(run: str, /, *, csv: str = "", prompts: str = "", samples: int = 1) -
         prompts: Folder to write: prompts.csv, prompt_file.json (VBench), source.txt and refined.txt, with videos named after the
             users' prompts.
         samples: Videos of each prompt that the benchmark asks for (VBench: 5).
+        views: Folder to write: training pairs as parquet, for supervised (sft), preference and unpaired training with TRL.
+        filters: Recipe whose `stage3` chooses the pairs; default: the run's own.
+        push: Dataset on the hub, OWNER/NAME, that gets the views too.
+        private: Whether a dataset that `--push` makes is seen by its owner alone.
 
     Raises:
-        UserError: If neither is asked for, or the run has no trajectories.
+        UserError: If none is asked for, or the run has no trajectories.
     """
-    from ..data.interchange import benchmark_files, trajectory_csv
+    if not (csv or prompts or views) or samples < 1:
+        raise UserError(
+            "`export` needs `--csv FILE`, `--prompts FOLDER` or `--views FOLDER`, and `--samples` of at least 1. Got "
+            f"{csv!r}, {prompts!r}, {views!r} and {samples}; name what to write."
+        )
+    _check_push(push, views)
+    for name, place in (("prompts", prompts), ("views", views)):
+        if place and Path(place).is_file():
+            raise UserError(f"`--{name}` must be a folder. Got {place!r}, which is a file; name another.")
+    if csv:
+        _export_csv(Path(run), Path(csv))
+    if prompts:
+        _export_prompts(Path(run), Path(prompts), samples)
+    if views:
+        _export_views(Path(run), Path(views), filters)
+    if push:
+        from ..stage3.pairs.files import push_folder
+
+        push_folder(Path(views), push, private)
+
+
+def _check_push(repository: str, folder: str) -> None:
+    owner, _, name = repository.partition("/")
+    if repository and (not folder or not owner or not name or "/" in name):
+        raise UserError(
+            f"`--push` needs OWNER/NAME, and `--views FOLDER` to write first. Got {repository!r} and {folder!r}; name both."
+        )
+
+
+def _export_csv(run: Path, path: Path) -> None:
+    from ..data.interchange import trajectory_csv
     from ..data.trajectory import read_rows
     from ..running.folder import write_text
 
-    if not csv and not prompts or samples < 1:
+    rows = read_rows(run / "trajectories")
+    if not rows:
         raise UserError(
-            "`export` needs `--csv FILE` or `--prompts FOLDER`, and `--samples` of at least 1. Got "
-            f"{csv!r}, {prompts!r} and {samples}; name what to write."
+            f"`export --csv` needs a run folder with trajectories. Got {str(run)!r}; run `collect` or `import` first."
         )
-    rows = read_rows(Path(run) / "trajectories") if csv else []
-    if csv and not rows:
-        raise UserError(
-            f"`export --csv` needs a run folder with trajectories. Got {run!r}; run `collect` or `import` first."
-        )
-    found = _refined(Path(run)) if prompts else []
-    if csv:
-        write_text(Path(csv), trajectory_csv(rows))
-        say(f"{len(rows)} rows in {csv}")
-    if prompts:
-        for name, text in benchmark_files(found, samples).items():
-            write_text(Path(prompts) / name, text)
-        changed = sum(item.text != item.source for item in found)
-        say(f"{len(found)} prompts in {prompts}, {changed} of them refined")
+    write_text(path, trajectory_csv(rows))
+    say(f"{len(rows)} rows in {path}")
+
+
+def _export_prompts(run: Path, folder: Path, samples: int) -> None:
+    from ..data.interchange import benchmark_files
+    from ..running.folder import write_text
+
+    found = _refined(run)
+    for name, text in benchmark_files(found, samples).items():
+        write_text(folder / name, text)
+    changed = sum(item.text != item.source for item in found)
+    say(f"{len(found)} prompts in {folder}, {changed} of them refined")
+
+
+def _export_views(run: Path, folder: Path, filters: str) -> None:
+    from ..recipe.files import load_recipe, recipe_path
+    from ..running.folder import recipe_of_run
+    from ..stage3.pairs import load_pairs
+    from ..stage3.pairs.files import write_views
+
+    recipe = recipe_of_run(run)
+    if filters:
+        recipe.stage3 = load_recipe(recipe_path(filters)).stage3
+    found = load_pairs(recipe, run)
+    say(str(found.funnel))
+    write_views(found, folder)
 
 
 def _refined(run: Path) -> list[RefinedPrompt]:

@@ -20,6 +20,7 @@ def _is_for_training_alone(recipe: Recipe) -> bool:
 def _language_model(recipe: Recipe) -> Iterator[_Check]:
     from ..checkpoints import entries, locate
     from ..recipe.components import check
+    from ..recipe.pairs import build_filters, build_reader
     from ..running.pool import checkpoint_names
     from ..running.trainer import check_trainer
 
@@ -29,6 +30,8 @@ def _language_model(recipe: Recipe) -> Iterator[_Check]:
             # Known checkpoints are fetched when they are needed.
             yield lambda name=name: locate(name)  # type: ignore[misc]
     yield lambda: check_trainer(recipe.trainer)
+    yield lambda: build_filters(recipe.stage3)
+    yield lambda: build_reader(recipe.stage3)
 
 
 def _all_stages(recipe: Recipe) -> Iterator[_Check]:

@@ -89,6 +89,14 @@ def translated(source: str, aligned: str) -> dict[str, bool]:
     return {key: found.get(key) == {value} for key, value in asked(source).items()}
 
 
+class CaptionReader:
+    """Tells whether a caption names what a request names, in the lab's words (`stage3.reader`)."""
+
+    def right(self, request: str, text: str) -> dict[str, bool]:
+        """As `translated`."""
+        return translated(request, text)
+
+
 def survival(source: str, aligned: str) -> dict[str, bool]:
     """For each attribute that a user's prompt names, whether the aligned prompt still names it.
 

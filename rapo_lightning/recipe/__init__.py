@@ -3,6 +3,6 @@
 from .evaluation import Evaluation
 from .schema import Recipe
 from .stages import Component, Stage1, Stage2
-from .training import Lora, Optimizer, Pairs, Stage3
+from .training import Lora, Optimizer, Stage3, Views
 
-__all__ = ["Component", "Evaluation", "Lora", "Optimizer", "Pairs", "Recipe", "Stage1", "Stage2", "Stage3"]
+__all__ = ["Component", "Evaluation", "Lora", "Optimizer", "Recipe", "Stage1", "Stage2", "Stage3", "Views"]

@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from ..errors import UserError
 from .stages import Component
+from .training import FILTERS
 
 ALLOWED_PACKAGES: list[str] = []
 """Packages that the command line allows beside our own, `--allow_package NAME`."""
@@ -49,6 +50,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
         "rapo_lightning.stage1.pairs.LanguageModelDegrader",
         "rapo_lightning.lab.degrade.LabDegrader",
     ),
+    "rapo_lightning.stage3.pairs.Filter": tuple(FILTERS.values()),
+    "rapo_lightning.stage3.pairs.Reader": ("rapo_lightning.lab.reading.CaptionReader",),
     "rapo_lightning.evaluation.baselines.Baseline": (
         "rapo_lightning.evaluation.baselines.StyleFrame",
         "rapo_lightning.lab.baselines.Dictionary",
@@ -65,6 +68,8 @@ PROTOCOLS: Mapping[str, str] = {
     "evaluation.baselines": "rapo_lightning.evaluation.baselines.Baseline",
     "stage1.extractor": "rapo_lightning.stage1.extract.Extractor",
     "stage1.degrader": "rapo_lightning.stage1.pairs.Degrader",
+    "stage3.pairs": "rapo_lightning.stage3.pairs.Filter",
+    "stage3.reader": "rapo_lightning.stage3.pairs.Reader",
 }
 """The protocol of each field that names a class."""
 

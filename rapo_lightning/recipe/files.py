@@ -95,15 +95,31 @@ def recipe_parser() -> ArgumentParser:
     return parser
 
 
+def _with_filters(loaded: dict[str, Any]) -> dict[str, Any]:
+    """A recipe that a run of an earlier version kept, where `stage3.pairs` was a mapping, with the filters that it meant."""
+    stage3 = loaded.get("stage3")
+    rule = stage3.get("pairs") if isinstance(stage3, dict) else None
+    if not isinstance(rule, dict):
+        return loaded
+    meant: list[dict[str, Any]] = [
+        {"filter": "winner"},
+        {"filter": "margin", "least": rule.get("margin", 0.0)},
+        {"filter": "words", "most": rule.get("max_words", 120)},
+        *([{"filter": "floors", "least": rule["floors"]}] if rule.get("floors") else []),
+    ]
+    share = {name: rule[name] for name in ("validation_share",) if name in rule}
+    return {**loaded, "stage3": {**stage3, **share, "pairs": meant}}  # type: ignore[dict-item]
+
+
 def load_recipe(path: Path) -> Recipe:
-    """Reads a recipe from a file, as the commands do.
+    """Reads a recipe from a file, such as one that is kept beside a run's rows.
 
     Raises:
         UserError: If it is not well-formed.
     """
     parser = recipe_parser()
     try:
-        return Recipe(**dict(parser.instantiate(parser.parse_path(path)).items()))
+        return Recipe(**dict(parser.instantiate(parser.parse_object(_with_filters(_read(path)))).items()))
     except (ArgumentError, TypeError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
 

@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ..prompting.chat import Sampling
+from .stages import Component
+
+FILTERS: Mapping[str, str] = {
+    name: f"rapo_lightning.stage3.pairs.{name.title().replace('_', '')}"
+    for name in (
+        "averaged", "winner", "margin", "pareto", "floors", "named_right", "faithful", "style", "words", "distinct", "balance"
+    )
+}  # fmt: skip
+"""The shipped filters of `stage3.pairs`: class by name."""
+
+
+def _usual_filters() -> list[dict[str, Any]]:
+    return [{"filter": "winner"}, {"filter": "margin"}, {"filter": "words"}]
 
 
 @dataclass
-class Pairs:
-    """Which rounds of a trajectory become training pairs."""
+class Views:
+    """How the views of the pairs beside `sft` are made; `sft` has the rounds that the filters keep."""
 
-    margin: float = 0.0
-    """The winner's mean score must exceed that of the user's prompt by more than this, where the loop starts from it and so
-    has its video (ours; the paper states no filter)."""
-    floors: dict[str, float] = field(default_factory=dict)
-    """Least score of the winner, by verifier (Prompt-A-Video's floors per metric; the paper states none); a score that is
-    missing is below its floor."""
-    max_words: int = 120
-    """Longest completion in words (Prompt-A-Video drops over 130, PhyT2V over 120)."""
-    validation_share: float = 0.1
-    """Share of the prompts that are held out for the validation loss (ours)."""
+    rejected: Literal["worst", "dominated"] = "worst"
+    """Which round of the same prompts is rejected in `preference`: the worst by `stage2.ranking` (ours), or the worst of those that
+    the chosen one dominates, no verifier being worse and one better (VPO)."""
+    gap: float = 0.0
+    """By how much the chosen round's mean score must exceed the rejected one's (VPO and Prompt-A-Video have such gaps, on scales
+    of their own)."""
+    good: float = 0.5
+    """Least mean score of the verifiers that vote for a kept round to be a good one in `unpaired` (ours)."""
+    bad: float = 0.5
+    """Mean score below which any round is a bad one in `unpaired` (ours); between both it is neither."""
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        if not 0 <= self.validation_share < 1 or self.max_words < 1:
+        if not all(map(math.isfinite, (self.gap, self.good, self.bad))) or self.gap < 0 or self.bad > self.good:
             raise ValueError(
-                "`stage3.pairs` needs 0 <= validation_share < 1 and max_words >= 1. Got "
-                f"validation_share={self.validation_share}, max_words={self.max_words}."
-            )
-        if not all(math.isfinite(value) for value in (self.margin, *self.floors.values())):
-            raise ValueError(
-                "`stage3.pairs` needs numbers for margin and floors, or no pair would pass. Got "
-                f"margin={self.margin}, floors={self.floors}."
+                "`stage3.views` needs numbers with gap >= 0 and bad <= good. Got "
+                f"gap={self.gap}, good={self.good}, bad={self.bad}."
             )
 
 
@@ -107,8 +116,19 @@ class Stage3:
     holds the text itself."""
     sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
     """How the trained refiner answers (ours: greedy)."""
-    pairs: Pairs = field(default_factory=Pairs)
-    """Pair rule and filters."""
+    runs: list[str] = field(default_factory=list)
+    """Run folders whose trajectories are read together, such as the cycles of a loop that starts from its own refiner; empty
+    reads the run folder itself. `finetune --runs A B` sets it."""
+    pairs: list[dict[str, Any]] = field(default_factory=_usual_filters)
+    """Filters that choose among the rounds, in this order, each as `{filter: NAME, parameter: value}`; a filter of your own is
+    named by its class (paper: `winner` alone). An empty list keeps every round."""
+    reader: Component = field(default_factory=Component)
+    """What reads whether a prompt still names what the request names, for the filters `named_right` and `faithful` and for
+    `finetune --dry_run`; empty where nothing can."""
+    validation_share: float = 0.1
+    """Share of the prompts that are held out for the validation loss (ours)."""
+    views: Views = field(default_factory=Views)
+    """How the preference and unpaired views are made."""
     lora: Lora = field(default_factory=Lora)
     """The adapter."""
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -121,3 +141,13 @@ class Stage3:
                 "`stage3` needs epochs and max_length >= 1, and checkpoint_steps >= 0. Got "
                 f"epochs={self.epochs}, max_length={self.max_length}, checkpoint_steps={self.checkpoint_steps}."
             )
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"`stage3` needs 0 <= validation_share < 1. Got {self.validation_share}.")
+        for place, item in enumerate(self.pairs):
+            name = item.get("filter")
+            # One that is named by its class is looked at where it is built.
+            if not isinstance(name, str) or (name not in FILTERS and "." not in name):
+                raise ValueError(
+                    f"`stage3.pairs[{place}]` must be {{filter: NAME, ...}} with one of {', '.join(FILTERS)}, or a class of "
+                    f"yours. Got {item}; correct the name."
+                )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import UserError
 from .components import build, load_class
+from .pairs import build_filters
 from .schema import Recipe
 
 
@@ -25,11 +26,12 @@ def check_verifier_names(recipe: Recipe) -> None:
     """Checks that floors, weights, gates and ceilings are of verifiers that the recipe has.
 
     Raises:
-        UserError: If a name in `stage3.pairs.floors`, `stage2.ranking` or `stage2.stop` is none of the verifiers' names.
+        UserError: If a name in `stage3.pairs`, `stage2.ranking` or `stage2.stop` is none of the verifiers' names.
     """
     ranking = recipe.stage2.ranking
+    filters = build_filters(recipe.stage3)
     fields = {
-        "stage3.pairs.floors": list(recipe.stage3.pairs.floors),
+        **{f"stage3.pairs[{place}]": list(item.verifiers) for place, item in enumerate(filters)},
         "stage2.ranking.weights": list(ranking.weights),
         "stage2.ranking.gates": list(ranking.gates),
         "stage2.stop.ceiling": list(recipe.stage2.stop.ceiling),

@@ -226,6 +226,20 @@ def rows_of_recipe(recipe: Recipe, folder: Path) -> list[Row]:
     return [row for row in rows if row["recipe_hash"] == chosen[0]]
 
 
+def recipe_of_run(folder: Path) -> Recipe:
+    """The recipe that a run folder keeps of its trajectories.
+
+    Raises:
+        UserError: If there is none.
+    """
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"This needs a run folder. Got {str(folder)!r}, which has no recipe.yaml; run `collect` or `import` first."
+        )
+    return load_recipe(path)
+
+
 def rows_of_run(folder: Path) -> tuple[list[Row], Ranking]:
     """The trajectories that a run folder's own recipe made, and how it finds the best round.
 
@@ -235,10 +249,5 @@ def rows_of_run(folder: Path) -> tuple[list[Row], Ranking]:
     Raises:
         UserError: As `rows_of_recipe`, or if there is no recipe.
     """
-    path = folder / "recipe.yaml"
-    if not path.is_file():
-        raise UserError(
-            f"This needs a run folder. Got {str(folder)!r}, which has no recipe.yaml; run `collect` or `import` first."
-        )
-    recipe = load_recipe(path)
+    recipe = recipe_of_run(folder)
     return rows_of_recipe(recipe, folder), recipe.stage2.ranking

@@ -9,7 +9,7 @@ from ..data.resources import find
 from ..models.refiner_folder import RefinerFolder
 from ..recipe import Recipe
 from .export import hub_name
-from .pairs import PairReport
+from .pairs import Funnel
 
 _CARD = """\
 ---
@@ -59,7 +59,7 @@ class TrainingSummary:
     """What the card says of a training.
 
     Attributes:
-        report: Pairs kept and dropped; None for pairs from a CSV.
+        report: Where the pairs came from and what the filters left.
         pairs: Number of training pairs.
         validation: Number of validation pairs.
         val_loss: Best validation loss, NaN if there was none.
@@ -67,7 +67,7 @@ class TrainingSummary:
         example: A request from the data.
     """
 
-    report: PairReport | None
+    report: Funnel
     pairs: int
     validation: int
     val_loss: float
@@ -85,7 +85,7 @@ def card_text(recipe: Recipe, settings: RefinerFolder, summary: TrainingSummary)
     """
     stage3 = recipe.stage3
     checkpoint = recipe.video_model.get("init_args", {}).get("checkpoint", "")
-    looped, base = summary.report is not None, hub_name(settings.base_model)
+    looped, base = bool(summary.report.recipe_hashes), hub_name(settings.base_model)
     return _CARD.format(
         # The hub refuses a card whose base is a folder.
         base_line="" if find(base) else f"base_model: {base}\n",
@@ -99,7 +99,7 @@ def card_text(recipe: Recipe, settings: RefinerFolder, summary: TrainingSummary)
         else "It learned from pairs alone and has seen no video",
         folder=f"runs/{recipe.name}/refiner",
         example=summary.example.replace('"', "'"),
-        report=summary.report or f"{summary.pairs} pairs from a CSV",
+        report=f"{summary.report}; {summary.pairs} trained on",
         verifiers=", ".join(item.get("class_path", "") for item in recipe.stage2.verifiers) or "none",
         objective=stage3.objective,
         epochs=stage3.epochs,
@@ -113,5 +113,5 @@ def card_text(recipe: Recipe, settings: RefinerFolder, summary: TrainingSummary)
         epoch=summary.epoch,
         validation=summary.validation,
         seed=recipe.seed,
-        recipe_hash=(summary.report.recipe_hash if summary.report else "") or "none",
+        recipe_hash=", ".join(summary.report.recipe_hashes) or "none",
     )

@@ -1,4 +1,4 @@
-"""From a run's trajectories, or a CSV of pairs, to a refiner's folder."""
+"""From pairs to a refiner's folder."""
 
 from __future__ import annotations
 
@@ -18,28 +18,13 @@ from ..prompting.pairs import SftPair
 from ..recipe import Recipe
 from ..recipe.components import check
 from ..recipe.identity import digest
-from ..running.folder import rows_of_recipe, write_text
+from ..running.folder import write_text
 from .card import TrainingSummary, card_text
 from .export import export, recover, vocabulary
 from .metrics import joined_metrics
 from .module import RefinerModule
-from .pairs import PairReport, instruction, read_pairs_csv, sft_pairs, split_pairs
+from .pairs import Funnel, PairViews, instruction, sft_pairs
 from .training import Training
-
-
-def load_pairs(recipe: Recipe, folder: Path, pairs_csv: str) -> tuple[list[SftPair], PairReport | None]:
-    """The pairs of a run, or of a CSV.
-
-    Raises:
-        UserError: If there are no trajectories of this recipe, or none passes the filters.
-    """
-    if pairs_csv:
-        return read_pairs_csv(Path(pairs_csv), recipe.stage3), None
-    pairs, report = sft_pairs(rows_of_recipe(recipe, folder), recipe.stage3, recipe.stage2.ranking)
-    say(str(report))
-    if not pairs:
-        raise UserError(f"Fine-tuning needs pairs. Got {report}; collect more or relax `stage3.pairs`.")
-    return pairs, report
 
 
 def base_checkpoint(recipe: Recipe) -> str:
@@ -82,7 +67,7 @@ def _is_exported(planned: RefinerFolder) -> bool:
 @rank_zero_only
 def _export(
     training: Training, module: RefinerModule, tokenizer: Any, data: PairDataModule, planned: RefinerFolder,
-    report: PairReport | None, example: str,
+    report: Funnel, example: str,
 ) -> None:  # fmt: skip
     """Writes the refiner of the best epoch and the table of its losses."""
     best = training.best()
@@ -97,20 +82,20 @@ def _export(
     say(f"refiner written to {planned.path} (epoch {best.epoch}, validation loss {best.val_loss:.4f})")
 
 
-def train_refiner(recipe: Recipe, folder: Path, pairs: list[SftPair], report: PairReport | None) -> Path:
+def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
     """Trains and exports; run again it goes on from the last checkpoint, within an epoch too, or does nothing if it is done.
 
     Args:
         recipe: The recipe.
         folder: The run folder; the base model must be here.
-        pairs: From `load_pairs`.
-        report: What became of the prompts, for the card.
+        views: From `load_pairs`.
 
     Returns:
         The refiner's folder.
     """
-    base, split = base_checkpoint(recipe), split_pairs(pairs, recipe.stage3.pairs)
-    training = Training(recipe, folder, identity(base), pairs)
+    base, view = base_checkpoint(recipe), views.view("sft")
+    split = sft_pairs(view["train"]), sft_pairs(view["validation"])
+    training = Training(recipe, folder, identity(base), [*split[0], *split[1]])
     planned = _planned(training, base, split[0])
     trainer = training.trainer(bool(split[1]))
     rank_zero_only(recover)(planned.path)
@@ -124,6 +109,6 @@ def train_refiner(recipe: Recipe, folder: Path, pairs: list[SftPair], report: Pa
     if training.is_trial:
         say("`trainer.fast_dev_run`: a trial of a few batches, nothing is exported.")
         return planned.path
-    _export(training, module, tokenizer, data, planned, report, split[0][0].prompt[-1]["content"])
+    _export(training, module, tokenizer, data, planned, views.funnel, split[0][0].prompt[-1]["content"])
     trainer.strategy.barrier()
     return planned.path

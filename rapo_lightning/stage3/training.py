@@ -29,8 +29,8 @@ from .module import RefinerModule
 _SHAPE_RESULT = ("callbacks", "gradient_clip_algorithm", "gradient_clip_val", "limit_train_batches", "overfit_batches")
 """Options of `trainer` that change what is learned; devices and loggers do not."""
 
-_NOT_IN_WEIGHTS = ("system", "sampling", "checkpoint_steps")
-"""Settings of stage 3 that do not change what is learned; the instruction is part of the pairs."""
+_NOT_IN_WEIGHTS = ("system", "runs", "pairs", "reader", "views", "sampling", "checkpoint_steps")
+"""Settings of stage 3 that do not change what is learned: the pairs are counted as they are, with their instruction."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from rapo_lightning.cli import main
 from rapo_lightning.data.tables import read_records, read_table
 from rapo_lightning.errors import UserError
 from rapo_lightning.prompting.examples import read_examples
-from rapo_lightning.recipe import Stage3
 from rapo_lightning.stage2.scoring import read_list
-from rapo_lightning.stage3.pairs import read_pairs_csv
+from rapo_lightning.stage3.pairs.ready import ready_candidates
 
 
 def test_short_rows_are_filled_and_long_ones_cut(tmp_path: Path) -> None:
@@ -35,7 +34,7 @@ def test_every_reader_names_a_file_that_is_not_utf8(tmp_path: Path, capsys: pyte
     path.write_bytes("prompt,completion,critique,caption,video\ncafé,b,c,d,e\n".encode("latin-1"))
     message = "must be UTF-8. Got a byte that is not at position 44 of"
     with pytest.raises(UserError, match=message):
-        read_pairs_csv(path, Stage3())
+        ready_candidates(str(path))
     with pytest.raises(UserError, match=message):
         read_examples(str(path))
     with pytest.raises(UserError, match=message):

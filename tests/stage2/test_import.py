@@ -68,7 +68,7 @@ def folder(tmp_path: Path, language_model: Path) -> Path:
                  f"{__name__}.Counting"]  # fmt: skip
     tiny_recipe(
         tmp_path, language_model, prompts=str(tmp_path / "examples.csv"), video_model={}, stage3__epochs=1,
-        stage3__pairs={"margin": 0.0}, stage2__verifiers=[{"class_path": name} for name in verifiers],
+        stage3__pairs=[{"filter": "winner"}, {"filter": "margin"}], stage2__verifiers=[{"class_path": name} for name in verifiers],
     )  # fmt: skip
     Counting.seen = []
     return tmp_path
@@ -115,7 +115,8 @@ def test_the_run_can_be_trained_on_and_shown(folder: Path, capsys: pytest.Captur
     assert main(["finetune", str(folder / "tiny.yaml"), "--out", str(folder / "run"), *ALLOW]) == 0
     told = capsys.readouterr().out
     # The other prompts have one video each, that of the user's own words.
-    assert "1 pairs from 3 prompts (2 did not beat" in told
+    assert "1 pairs from 3 prompts" in told
+    assert "left after winner 3, margin 1)" in told
     assert (folder / "run/refiner/adapter_config.json").is_file()
 
 
@@ -258,8 +259,8 @@ def test_what_the_refiner_wrote_is_exported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run"], "needs `--csv FILE` or `--prompts FOLDER`"),
-        (["run", "--prompts", "out", "--samples", "0"], "Got '', 'out' and 0"),
+        (["run"], "needs `--csv FILE`, `--prompts FOLDER` or `--views FOLDER`"),
+        (["run", "--prompts", "out", "--samples", "0"], "Got '', 'out', '' and 0"),
         (["none", "--csv", "a.csv"], "Got 'none'; run `collect` or `import` first"),
         (["none", "--prompts", "out"], "Got 'none', which has no recipe.yaml"),
         (["a.csv", "--prompts", "out"], "needs the columns prompt and refined"),

@@ -195,7 +195,7 @@ def test_schema_1_can_be_read_and_a_later_one_is_refused(
     shutil.rmtree(run / "recipes")
     stamp(1)
     assert main(["report", str(run)]) == 0
-    options = ["--stage3.pairs.margin", "-2", "--stage3.epochs", "1"]
+    options = ["--stage3.pairs", "[{filter: winner}, {filter: margin, least: -2}]", "--stage3.epochs", "1"]
     assert main(["finetune", str(recipe), "--out", str(run), *options, *ALLOW]) in (0, 2)
     assert "recipe hash" not in capsys.readouterr().err
     stamp(99)

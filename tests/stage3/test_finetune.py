@@ -228,7 +228,7 @@ def test_finetune_without_trajectories_says_what_to_do(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stage3__pairs__floors": {"lab_oracel": 0.7}}, "Got lab_oracel; correct the name"),
+        ({"stage3__pairs": [{"filter": "floors", "least": {"lab_oracel": 0.7}}]}, "Got lab_oracel; correct the name"),
         ({"language_model__class_path": "tests.helpers.Silent", "language_model__init_args": {}}, "without one"),
         ({"stage3__optimizer__batch_size": 3, "stage3__optimizer__micro_batch_size": 2}, "micro_batch_size divides"),
         ({"stage3__optimizer__micro_batch_size": 0}, "micro_batch_size divides"),
@@ -251,7 +251,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(
 def test_validate_finds_a_misspelt_floor(
     language_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = tiny_recipe(tmp_path, language_model, stage3__pairs__floors={"lab_oracel": 0.7})
+    recipe = tiny_recipe(tmp_path, language_model, stage3__pairs=[{"filter": "floors", "least": {"lab_oracel": 0.7}}])
     assert main(["validate", str(recipe), *ALLOW]) == 2
     assert "Got lab_oracel; correct the name" in capsys.readouterr().err
 
@@ -271,4 +271,4 @@ def test_finetune_from_a_csv(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = ["finetune", str(recipe), "--out", str(out), "--pairs", str(pairs), "--stage3.epochs", "1", *ALLOW]
     assert main(command) == 0
-    assert "from a CSV" in (out / "refiner/README.md").read_text()
+    assert "6 pairs from 6 prompts (6 ready pairs of pairs.csv" in (out / "refiner/README.md").read_text()

@@ -12,9 +12,9 @@ import torch
 from datamodules import PairDataModule
 from rapo_lightning.models.causal_model import load_causal_model
 from rapo_lightning.models.refiner import refiner_messages
+from rapo_lightning.prompting.pairs import SftPair
 from rapo_lightning.recipe import Lora, Stage3
 from rapo_lightning.stage3.module import RefinerModule
-from rapo_lightning.stage3.pairs import SftPair
 
 STAGE3 = Stage3(lora=Lora(r=2, alpha=2, dropout=0.0))
 QUIET: dict[str, Any] = {

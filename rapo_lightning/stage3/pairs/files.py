@@ -1,0 +1,102 @@
+"""The views as parquet, and on the hub."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+from datasets import Dataset
+
+from ...console import say
+from ...data.store import make_folder
+from ...errors import RunError
+from ...running.folder import write_text
+from .views import FEATURES, PairViews
+
+_CARD = """\
+---
+configs:
+{configs}tags: [prompt-refinement, text-to-video, rapo-lightning]
+---
+Training pairs of a prompt refiner for text-to-video, made by rapo-lightning: {funnel}. In TRL's conversational format, with the
+prompt's id and by how much the mean score exceeds that of round 0 (`sft`, `unpaired`) or of the rejected round (`preference`). No
+prompt is in two splits.
+"""
+_VIEW = """\
+- config_name: {name}
+  data_files:
+"""
+_SPLIT = """\
+  - {{split: {split}, path: {name}/{split}.parquet}}
+"""
+
+
+def write_views(views: PairViews, folder: Path) -> None:
+    """Writes `<view>/train.parquet` and `validation.parquet` of each view that has examples, and a card.
+
+    Args:
+        views: The pairs.
+        folder: Folder to write; an earlier export in it is replaced.
+
+    Raises:
+        RunError: If the disk is full or read-only.
+    """
+    configs = ""
+    for name in FEATURES:
+        splits = views.view(name)
+        filled = {split: data for split, data in splits.items() if len(data)}
+        for split in splits.keys() - filled.keys():
+            (folder / name / f"{split}.parquet").unlink(missing_ok=True)
+        for split, data in filled.items():
+            _write(data, folder / name / f"{split}.parquet")
+        if filled:
+            configs += _VIEW.format(name=name) + "".join(_SPLIT.format(name=name, split=split) for split in filled)
+        told = ", ".join(f"{len(data)} {split}" for split, data in filled.items())
+        say(f"{name}: {told + f' in {folder / name}' if told else 'no examples, nothing written'}")
+    write_text(folder / "README.md", _CARD.format(configs=configs, funnel=views.funnel))
+
+
+def _write(data: Dataset, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        make_folder(path.parent)
+        data.to_parquet(str(temporary))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written: {error.strerror or error}. Make room or choose another folder."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def push_folder(folder: Path, repository: str, private: bool) -> None:
+    """Puts an exported folder on the hub, as a dataset with a configuration for each view.
+
+    Args:
+        folder: What `write_views` wrote.
+        repository: `OWNER/NAME`; made if it is not there.
+        private: Whether a new one is seen by its owner alone.
+
+    Raises:
+        RunError: If the hub refuses, or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        api = HfApi()
+        api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
+        api.upload_folder(
+            folder_path=folder,
+            repo_id=repository,
+            repo_type="dataset",
+            allow_patterns=["README.md", "*/train.parquet", "*/validation.parquet"],
+            delete_patterns=["*/*.parquet"],
+        )
+    except Exception as error:  # the hub's client raises its own, its transport's and value errors
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise RunError(
+            f"The views cannot be pushed to {repository!r}: {reason}. Log in with `hf auth login` and try again; they are in {folder}."
+        ) from error
+    say(f"pushed to {repository}{', seen by its owner alone if it was new' if private else ''}")

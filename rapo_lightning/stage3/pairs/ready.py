@@ -1,0 +1,115 @@
+"""Candidates that are pairs already: a CSV, parquet files, a dataset saved to disk, or one of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...data.ids import prompt_id
+from ...data.store import Row
+from ...data.tables import read_table
+from ...data.trajectory import score_columns
+from ...errors import UserError
+from .filter import Candidate
+
+SPLIT = "split"
+"""Column of a ready pair's row that says where the dataset put it; empty where it has no splits."""
+_SPLITS = ("train", "validation")
+
+
+def ready_candidates(source: str) -> tuple[list[Candidate], int]:
+    """The pairs of a file or dataset with the columns `prompt` and `completion`, texts or turns as TRL has them.
+
+    Args:
+        source: A CSV, a parquet file, a folder of parquet files or written by `save_to_disk`, or the name of a dataset on the hub.
+
+    Returns:
+        The complete pairs, and how many rows lack a text.
+
+    Raises:
+        UserError: If it is not there, cannot be read, lacks a column, or has no complete pair.
+    """
+    found = _read(source)
+    rows: list[Row] = []
+    for split, given in found.items():
+        _check_columns(list(given[0]) if given else ["prompt", "completion"], source)
+        rows += [_row(row, split) for row in given]
+    complete = [row for row in rows if row["source_prompt"] and row["prompt"]]
+    if not complete:
+        raise UserError(f"Ready pairs need a row with both texts. Got no complete row of {len(rows)} in {source}.")
+    # Without scores nothing tells which of a prompt's pairs is best: they do not compete.
+    compete = any(score_columns(row) for row in complete)
+    groups: dict[str, list[Row]] = {}
+    for place, row in enumerate(complete):
+        groups.setdefault(row["prompt_id"] if compete else str(place), []).append(row)
+    candidates = [Candidate(row, None, tuple(group), key) for key, group in groups.items() for row in group]
+    return candidates, len(rows) - len(complete)
+
+
+def _row(given: Mapping[str, Any], split: str) -> Row:
+    request, text = _text(given["prompt"], "user"), _text(given["completion"], "assistant")
+    law = str(given.get("phys_law") or "")
+    rest = {name: value for name, value in given.items() if name not in ("prompt", "completion")}
+    scores = {name: float(value) for name, value in rest.items() if name.startswith("score_") and _is_number(value)}
+    own = {name: value for name, value in rest.items() if not name.startswith("score_")}
+    identity = str(given.get("prompt_id") or prompt_id(request, law))
+    return {**own, **scores, "prompt_id": identity, "source_prompt": request, "phys_law": law, "prompt": text, "round": 0,
+            SPLIT: split}  # fmt: skip
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _text(value: Any, role: str) -> str:
+    """A text, or the last turn of a role: the recipe's own instruction stands before it."""
+    if isinstance(value, list):
+        value = next((turn.get("content") for turn in reversed(value) if turn.get("role") == role), "")
+    return str(value or "").strip()
+
+
+def _read(source: str) -> dict[str, list[Row]]:
+    path = Path(source)
+    if path.is_file() and path.suffix != ".parquet":
+        columns, rows = read_table(path, "The pairs CSV")
+        _check_columns(columns, source)
+        return {"": list(rows)}
+    try:
+        loaded = _load(path, source)
+    except Exception as error:  # datasets, pyarrow and the hub raise errors of their own
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise UserError(
+            "Ready pairs are a CSV, parquet, a dataset saved to disk, or the name of one on the hub (OWNER/NAME). Got "
+            f"{source!r}, which cannot be read: {reason}."
+        ) from error
+    if len(loaded) > 1 and not set(loaded) <= set(_SPLITS):
+        raise UserError(
+            f"A dataset of pairs has the splits train and validation, or a single one. Got {', '.join(loaded)} in {source}; name "
+            "one of them, or rename them."
+        )
+    return {split if len(loaded) > 1 else "": list(rows) for split, rows in loaded.items()}
+
+
+def _check_columns(columns: Sequence[str], source: str) -> None:
+    if not {"prompt", "completion"} <= set(columns):
+        raise UserError(
+            f"Ready pairs need the columns prompt and completion. Got {list(columns)} in {source}; rename two."
+        )
+
+
+def _load(path: Path, source: str) -> dict[str, Any]:
+    import datasets
+
+    if (path / "state.json").is_file():
+        return {"train": datasets.load_from_disk(source)}
+    if (path / "dataset_dict.json").is_file():
+        return dict(datasets.load_from_disk(source))
+    if path.is_file():
+        return dict(datasets.load_dataset("parquet", data_files=source))
+    # A folder is searched for its splits, a name on the hub as well.
+    return dict(datasets.load_dataset(source))
