@@ -53,7 +53,7 @@ def _cut(monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int) -> None:
     monkeypatch.setattr(RefinerModule, "training_step", plug_pulled)
 
 
-@pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (0, 4), (1, 0), (1, 5), (2, 6)])
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (0, 4), (1, 0), (1, 1), (1, 5), (2, 6)])
 def test_it_goes_on_where_it_was(
     epoch: int, batch: int, often: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
