@@ -1,90 +1,112 @@
-"""Pairs for the refiner: tokenized once, loss on the completion only."""
+"""Pairs for the refiner: tokenized once, in an order that a seed and the epoch decide."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import lightning
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
-from transformers import DataCollatorForSeq2Seq
 
 from rapo_lightning.errors import UserError
-from rapo_lightning.models.chat_template import encode_pairs
-from rapo_lightning.prompting.pairs import SftPair
 
 from .resumable import ResumableLoader
 
 IGNORED = -100
 """Label of tokens without loss."""
-Tokens = dict[str, list[int]]
+Tokens = dict[str, Any]
+"""An example: token ids by name, and single figures."""
+Batch = dict[str, Tensor]
 
 
-def tokenize_pairs(pairs: Sequence[SftPair], tokenizer: Any) -> list[Tokens]:
-    """Token ids of pairs and their labels, which are `IGNORED` up to the completion.
+class Form(Protocol):
+    """What an objective's examples are like."""
+
+    def length(self, example: Tokens) -> int:
+        """The longest sequence of an example, in tokens."""
+        ...
+
+    def blank(self, example: Tokens) -> Tokens:
+        """An example of the same form that counts for nothing."""
+        ...
+
+    def collate(self, examples: Sequence[Tokens]) -> Batch:
+        """A batch of examples."""
+        ...
+
+
+def fitting(examples: Sequence[Tokens], form: Form, max_length: int, kind: str) -> list[Tokens]:
+    """The examples that are short enough, with a warning for the others.
 
     Args:
-        pairs: The pairs.
-        tokenizer: A chat tokenizer; it gets all texts at once, which is many times faster than one by one.
+        examples: Examples.
+        form: What they are like.
+        max_length: Longest one in tokens.
+        kind: `training` or `validation`.
 
     Raises:
-        UserError: If its chat template cannot be trained on; see `models.chat_template.encode_pairs`.
+        UserError: If there are any and none fits.
     """
-    encoded = encode_pairs(tokenizer, [pair.prompt for pair in pairs], [pair.completion for pair in pairs])
-    return [{"input_ids": head + answer, "labels": [IGNORED] * len(head) + answer} for head, answer in encoded]
+    kept = [example for example in examples if form.length(example) <= max_length]
+    if examples and not kept:
+        raise UserError(
+            f"Fine-tuning needs a {kind} pair that fits. Got none of {len(examples)} within `stage3.max_length` "
+            f"{max_length} tokens; raise it, or shorten `stage3.system`."
+        )
+    if len(kept) < len(examples):
+        rank_zero_warn(f"{len(examples) - len(kept)} pairs exceed {max_length} tokens and are left out.")
+    return kept
+
+
+def epoch_order(size: int, seed: int, shuffle: bool = True, world: int = 1, rank: int = 0) -> DistributedSampler[Any]:
+    """The order of an epoch, a function of the seed and of `set_epoch` alone.
+
+    A step has the same pairs on any number of devices.
+
+    Args:
+        size: Number of examples, a multiple of `world`.
+        seed: Seed of the order.
+        shuffle: Whether they are shuffled.
+        world: Number of devices that deal them out among them.
+        rank: Number of this one.
+    """
+    return DistributedSampler(range(size), num_replicas=world, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
 
 
 class PairDataModule(lightning.LightningDataModule):
-    """Batches of `input_ids`, `attention_mask`, `labels`, each `(batch, length)`, padded on the right.
+    """Batches of an objective.
 
     The order of an epoch is a function of seed and epoch, so a resumed run sees what an unbroken one would.
     """
 
     def __init__(
         self,
-        training: Sequence[SftPair],
-        validation: Sequence[SftPair],
-        tokenizer: Any,
+        training: Sequence[Tokens],
+        validation: Sequence[Tokens],
+        form: Form,
         batch_size: int,
-        max_length: int,
         seed: int,
+        preferences: Sequence[Tokens] = (),
+        preference_form: Form | None = None,
     ) -> None:
-        """Tokenizes the pairs.
+        """Takes the examples, all of which fit.
 
         Args:
-            training: Pairs to train on.
-            validation: Pairs for the validation loss, may be empty.
-            tokenizer: A chat tokenizer.
-            batch_size: Pairs per batch and device.
-            max_length: Longest pair in tokens; longer ones are dropped with a warning.
+            training: Examples to train on.
+            validation: Examples for the validation loss, may be empty.
+            form: What both are like.
+            batch_size: Examples per batch and device.
             seed: Seed of the order.
-
-        Raises:
-            UserError: If no training pair fits, or there are validation pairs and none fits.
+            preferences: Examples for the preference accuracy, a second validation loader; may be empty.
+            preference_form: What those are like.
         """
         super().__init__()
-        self.batch_size, self.max_length, self.seed = batch_size, max_length, seed
-        # A copy: the tokenizer itself pads on the left, as answers are generated.
-        padding = copy.deepcopy(tokenizer)
-        padding.padding_side = "right"
-        self.collate = DataCollatorForSeq2Seq(padding, label_pad_token_id=IGNORED)
-        self.training = self._fitting(tokenize_pairs(training, tokenizer))
-        self.validation = self._fitting(tokenize_pairs(validation, tokenizer))
-        for kind, given, kept in (("training", training, self.training), ("validation", validation, self.validation)):
-            if not kept and (given or kind == "training"):
-                raise UserError(
-                    f"Fine-tuning needs a {kind} pair that fits. Got none of {len(given)} within `stage3.max_length` "
-                    f"{max_length} tokens; raise it, or shorten `stage3.system`."
-                )
-
-    def _fitting(self, examples: list[Tokens]) -> list[Tokens]:
-        kept = [example for example in examples if len(example["input_ids"]) <= self.max_length]
-        if len(kept) < len(examples):
-            rank_zero_warn(f"{len(examples) - len(kept)} pairs exceed {self.max_length} tokens and are left out.")
-        return kept
+        self.training, self.validation, self.form = list(training), list(validation), form
+        self.preferences, self.preference_form = list(preferences), preference_form
+        self.batch_size, self.seed = batch_size, seed
 
     def steps(self, accumulation: int, world: int) -> int:
         """Optimizer steps of an epoch.
@@ -96,25 +118,23 @@ class PairDataModule(lightning.LightningDataModule):
         batches = math.ceil(math.ceil(len(self.training) / world) / self.batch_size)
         return math.ceil(batches / accumulation)
 
-    def _loader(self, examples: list[Tokens], shuffle: bool) -> DataLoader[Tokens]:
+    def _loader(self, examples: list[Tokens], form: Form, shuffle: bool) -> DataLoader[Tokens]:
         world = self.trainer.world_size if self.trainer else 1
         rank = self.trainer.global_rank if self.trainer else 0
-        # Devices need equal numbers of batches; what fills up has no label, so that no pair counts twice.
-        blank = {"input_ids": examples[0]["input_ids"], "labels": [IGNORED] * len(examples[0]["labels"])}
-        examples = examples + [blank] * (-len(examples) % world)
-        sampler: DistributedSampler[Tokens] = DistributedSampler(
-            examples,  # type: ignore[arg-type]
-            num_replicas=world,
-            rank=rank,
-            shuffle=shuffle,
-            seed=self.seed,
-        )
-        return ResumableLoader(examples, sampler, self.batch_size, self.collate)  # type: ignore[arg-type]
+        # Devices need equal numbers of batches; what fills up counts for nothing, so that no pair counts twice.
+        examples = examples + [form.blank(examples[0])] * (-len(examples) % world)
+        order = epoch_order(len(examples), self.seed, shuffle, world, rank)
+        return ResumableLoader(examples, order, self.batch_size, form.collate)
 
     def train_dataloader(self) -> DataLoader[Tokens]:
         """Training batches; Lightning tells the sampler the epoch."""
-        return self._loader(self.training, shuffle=True)
+        return self._loader(self.training, self.form, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[Tokens] | list[Any]:
-        """Validation batches; none if there are no validation pairs."""
-        return self._loader(self.validation, shuffle=False) if self.validation else []
+    def val_dataloader(self) -> list[DataLoader[Tokens]]:
+        """Validation batches, and behind them those of the preferences; none if there are no validation pairs."""
+        if not self.validation:
+            return []
+        loaders = [self._loader(self.validation, self.form, shuffle=False)]
+        if self.preferences and self.preference_form is not None:
+            loaders.append(self._loader(self.preferences, self.preference_form, shuffle=False))
+        return loaders

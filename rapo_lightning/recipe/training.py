@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..prompting.chat import Sampling
+from .objectives import Dpo, Kto, Reward, WeightedSft, objective_parts
 from .stages import Component
 
 FILTERS: Mapping[str, str] = {
@@ -102,10 +103,19 @@ class Optimizer:
 class Stage3:
     """Fine-tuning of the prompt refiner."""
 
-    objective: Literal["sft"] = "sft"
-    """Training objective (paper: supervised fine-tuning)."""
+    objective: str = "sft"
+    """What is trained for (paper: sft, supervised fine-tuning). `sft` and `weighted_sft` learn from the rounds that the filters
+    keep, `dpo` and `reward` from those against a worse round of the same request, `kto` from single rounds that are good or bad;
+    `sft+dpo` and the like train one after the other on one adapter. `finetune --dry_run true` counts what each has."""
+    engine: Literal["auto", "lightning", "trl"] = "auto"
+    """What trains: `lightning` (sft, weighted_sft, dpo) or `trl` (all); auto takes lightning where it can."""
     epochs: int = 8
-    """Passes over the pairs (paper: 8 and 3 "respectively"; which is meant for the refiner is ambiguous)."""
+    """Passes over the pairs by sft and weighted_sft (paper: 8 and 3 "respectively"; which is meant for the refiner is ambiguous)."""
+    best_by: Literal["val_loss", "val_preference"] = "val_loss"
+    """What chooses the epoch that is kept: the lowest validation loss (ours), or the highest share of held-out preferences whose
+    chosen text is likelier than the rejected one."""
+    patience: int = 0
+    """Epochs without a better `best_by` after which a training ends early (ours: 0, never)."""
     checkpoint_steps: int = 50
     """Optimizer steps between two checkpoints within an epoch (ours), from which a killed training goes on; 0 saves at the
     ends of epochs alone. What is learned does not depend on it."""
@@ -133,13 +143,23 @@ class Stage3:
     """The adapter."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """The optimizer."""
+    weighted_sft: WeightedSft = field(default_factory=WeightedSft)
+    """What `weighted_sft` has of its own."""
+    dpo: Dpo = field(default_factory=Dpo)
+    """What `dpo` has of its own."""
+    kto: Kto = field(default_factory=Kto)
+    """What `kto` has of its own."""
+    reward: Reward = field(default_factory=Reward)
+    """What `reward` has of its own."""
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        if min(self.epochs, self.max_length) < 1 or self.checkpoint_steps < 0:
+        objective_parts(self.objective)
+        if min(self.epochs, self.max_length) < 1 or min(self.checkpoint_steps, self.patience) < 0:
             raise ValueError(
-                "`stage3` needs epochs and max_length >= 1, and checkpoint_steps >= 0. Got "
-                f"epochs={self.epochs}, max_length={self.max_length}, checkpoint_steps={self.checkpoint_steps}."
+                "`stage3` needs epochs and max_length >= 1, checkpoint_steps >= 0 and patience >= 0. Got "
+                f"epochs={self.epochs}, max_length={self.max_length}, checkpoint_steps={self.checkpoint_steps}, "
+                f"patience={self.patience}."
             )
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"`stage3` needs 0 <= validation_share < 1. Got {self.validation_share}.")

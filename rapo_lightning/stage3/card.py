@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..data.resources import find
 from ..models.refiner_folder import RefinerFolder
 from ..recipe import Recipe
+from .engines import Phase
 from .export import hub_name
 from .pairs import Funnel
 
@@ -40,9 +41,9 @@ The conversation it answers has this system message, and the request as the user
 | base | `{base}`, identity {base_identity} |
 | data | {report} |
 | verifiers | {verifiers} |
-| objective | {objective}, {epochs} epochs, batch {batch}, peak learning rate {lr:g} |
+| objective | {objective}, batch {batch} |
 | LoRA | rank {r}, alpha {alpha}, dropout {dropout}, {modules} |
-| validation loss | {val_loss} per token (epoch {epoch}, the best of {epochs}) on {validation} prompts never trained on |
+| {monitor} | {figure} (epoch {epoch}, the best of {epochs}) on {validation} pairs whose prompts are never trained on |
 | seed | {seed} |
 | recipe hash of the trajectories | {recipe_hash} |
 
@@ -51,6 +52,7 @@ The conversation it answers has this system message, and the request as the user
 _LOOP = """\
 the best rounds of a closed loop that generated videos, judged them and rewrote their prompts (RAPO++,
 arXiv:2510.20206, stage 3)"""
+_MONITORS = {"val_loss": "validation loss", "val_preference": "share of held-out preferences"}
 _PAIRS = "pairs of a request and the prompt that answers it, such as stage 1's reverse construction makes (RAPO, arXiv:2504.11739)"
 
 
@@ -62,7 +64,9 @@ class TrainingSummary:
         report: Where the pairs came from and what the filters left.
         pairs: Number of training pairs.
         validation: Number of validation pairs.
-        val_loss: Best validation loss, NaN if there was none.
+        phases: Objectives in order, with their rates and epochs.
+        monitor: What the best epoch was chosen by.
+        figure: Its best value, NaN if there was none.
         epoch: Its epoch, from 1.
         example: A request from the data.
     """
@@ -70,7 +74,9 @@ class TrainingSummary:
     report: Funnel
     pairs: int
     validation: int
-    val_loss: float
+    phases: list[Phase]
+    monitor: str
+    figure: float
     epoch: int
     example: str
 
@@ -101,15 +107,18 @@ def card_text(recipe: Recipe, settings: RefinerFolder, summary: TrainingSummary)
         example=summary.example.replace('"', "'"),
         report=f"{summary.report}; {summary.pairs} trained on",
         verifiers=", ".join(item.get("class_path", "") for item in recipe.stage2.verifiers) or "none",
-        objective=stage3.objective,
-        epochs=stage3.epochs,
+        objective=", then ".join(
+            f"{phase.objective} for {phase.epochs} epochs at a peak learning rate of {phase.lr:g}"
+            for phase in summary.phases
+        ),
+        epochs=summary.phases[-1].epochs,
         batch=stage3.optimizer.batch_size,
-        lr=stage3.optimizer.lr,
         r=stage3.lora.r,
         alpha=stage3.lora.alpha,
         dropout=stage3.lora.dropout,
         modules=", ".join(stage3.lora.target_modules),
-        val_loss="not measured" if math.isnan(summary.val_loss) else f"{summary.val_loss:.4f}",
+        monitor=_MONITORS[summary.monitor],
+        figure="not measured" if math.isnan(summary.figure) else f"{summary.figure:.4f}",
         epoch=summary.epoch,
         validation=summary.validation,
         seed=recipe.seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from ..checkpoints import entries
 from ..data.store import make_folder
 from ..errors import RunError
 from ..models.refiner_folder import CONFIG, VOCABULARY, RefinerFolder
-from ..prompting.pairs import SftPair
 from ..prompting.text import words
 
 _INCOMING, _REPLACED = ".tmp", ".old"
@@ -28,11 +27,14 @@ def hub_name(checkpoint: str) -> str:
     return str(entry.hub["repo"]) if entry is not None and entry.hub is not None else checkpoint
 
 
-def vocabulary(pairs: Sequence[SftPair]) -> frozenset[str]:
-    """The words of training pairs, by which a user of the refiner can tell which words it has never seen."""
-    return frozenset(
-        word for pair in pairs for turn in (pair.prompt[-1], *pair.completion) for word in words(turn["content"])
-    )
+def vocabulary(rows: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """The words of training pairs, by which a user of the refiner can tell which words it has never seen.
+
+    Args:
+        rows: Rows of a view: a request, and what is learned as its answer.
+    """
+    turns = [(row["prompt"][-1], *(row["chosen"] if "chosen" in row else row["completion"])) for row in rows]
+    return frozenset(word for both in turns for turn in both for word in words(turn["content"]))
 
 
 def recover(folder: Path) -> None:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.utilities import rank_zero_only
-
-from datamodules import PairDataModule
 
 from ..checkpoints import identity, weights_identity
 from ..console import say
 from ..errors import UserError
 from ..models.causal_model import load_causal_model
 from ..models.refiner_folder import RefinerFolder, read_refiner
-from ..prompting.pairs import SftPair
-from ..recipe import Recipe
+from ..recipe import Recipe, Stage3
 from ..recipe.components import check
 from ..recipe.identity import digest
 from ..running.folder import write_text
+from .adapter import trainable
 from .card import TrainingSummary, card_text
+from .engines import ENGINES, Engine, Plan, phases
+from .engines.metrics import joined_metrics
 from .export import export, recover, vocabulary
-from .metrics import joined_metrics
-from .module import RefinerModule
-from .pairs import Funnel, PairViews, instruction, sft_pairs
-from .training import Training
+from .pairs import PairViews, instruction
 
 
 def base_checkpoint(recipe: Recipe) -> str:
@@ -42,18 +42,37 @@ def base_checkpoint(recipe: Recipe) -> str:
     return str(arguments["checkpoint"])
 
 
-def _planned(training: Training, base: str, pairs: list[SftPair]) -> RefinerFolder:
+def make_plans(recipe: Recipe, folder: Path, base: str, views: PairViews) -> list[Plan]:
+    """The trainings that make a refiner, each going on with the adapter of the one before.
+
+    Args:
+        recipe: The recipe.
+        folder: The run folder.
+        base: Name of the base model's checkpoint, which must be here.
+        views: The pairs.
+
+    Raises:
+        UserError: If an objective has nothing to learn from, or its engine cannot train it.
+    """
+    plans: list[Plan] = []
+    for phase in phases(recipe.stage3):
+        start = plans[-1].identity if plans else ""
+        plans.append(Plan(recipe, folder, phase, identity(base), views, start))
+    return plans
+
+
+def _planned(plan: Plan, base: str) -> RefinerFolder:
     """What the refiner of a training will say of itself."""
-    recipe, stage3 = training.recipe, training.recipe.stage3
+    recipe, stage3 = plan.recipe, plan.recipe.stage3
     return RefinerFolder(
-        training.folder / "refiner",
+        plan.folder / "refiner",
         base,
         instruction(stage3),
         stage3.sampling,
         recipe.seed,
         weights_identity(base),
-        digest([training.identity, vars(stage3.sampling)]),
-        vocabulary=vocabulary(pairs),
+        digest([plan.identity, vars(stage3.sampling)]),
+        vocabulary=vocabulary(plan.rows["train"]),
     )
 
 
@@ -66,20 +85,27 @@ def _is_exported(planned: RefinerFolder) -> bool:
 
 @rank_zero_only
 def _export(
-    training: Training, module: RefinerModule, tokenizer: Any, data: PairDataModule, planned: RefinerFolder,
-    report: Funnel, example: str,
-) -> None:  # fmt: skip
+    plans: list[Plan], engine: Engine, model: Any, tokenizer: Any, planned: RefinerFolder, views: PairViews
+) -> None:
     """Writes the refiner of the best epoch and the table of its losses."""
-    best = training.best()
-    module.load_state_dict(best.weights)
+    plan, best = plans[-1], engine.best()
     summary = TrainingSummary(
-        report, len(data.training), len(data.validation), best.val_loss, best.epoch, example
+        views.funnel, len(plan.rows["train"]), len(plan.rows["validation"]), [item.phase for item in plans],
+        plan.monitor[0], best.figure, best.epoch, plan.rows["train"][0]["prompt"][-1]["content"],
     )  # fmt: skip
-    export(planned, module.model, tokenizer, card_text(training.recipe, planned, summary))
-    metrics = joined_metrics(training.folder, training.identity)
+    export(planned, model, tokenizer, card_text(plan.recipe, planned, summary))
+    metrics = joined_metrics(plan.folder, [item.identity for item in plans])
     if metrics:
-        write_text(training.folder / "metrics.csv", metrics)
-    say(f"refiner written to {planned.path} (epoch {best.epoch}, validation loss {best.val_loss:.4f})")
+        write_text(plan.folder / "metrics.csv", metrics)
+    told = "" if math.isnan(best.figure) else f", {plan.monitor[0]} {best.figure:.4f}"
+    say(f"refiner written to {planned.path} (epoch {best.epoch}{told})")
+
+
+def _fresh(base: Any, stage3: Stage3, plan: Plan) -> Any:
+    """A PEFT model for a training, its adapter fresh."""
+    dropout = stage3.lora.dropout if plan.kind.dropout else 0.0
+    torch.manual_seed(plan.recipe.seed)
+    return trainable(base, replace(stage3, lora=replace(stage3.lora, dropout=dropout)))
 
 
 def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
@@ -93,22 +119,29 @@ def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
     Returns:
         The refiner's folder.
     """
-    base, view = base_checkpoint(recipe), views.view("sft")
-    split = sft_pairs(view["train"]), sft_pairs(view["validation"])
-    training = Training(recipe, folder, identity(base), [*split[0], *split[1]])
-    planned = _planned(training, base, split[0])
-    trainer = training.trainer(bool(split[1]))
+    base = base_checkpoint(recipe)
+    plans = make_plans(recipe, folder, base, views)
+    engines = [ENGINES[plan.engine](plan) for plan in plans]
+    planned = _planned(plans[-1], base)
     rank_zero_only(recover)(planned.path)
-    if training.is_finished() and _is_exported(planned) and not training.is_trial:
+    if engines[-1].is_finished() and _is_exported(planned) and not plans[-1].is_trial:
         say(f"This training is done: its refiner is in {planned.path}.")
         return planned.path
-    model, tokenizer = load_causal_model(base, "float32" if training.precision == "32-true" else "bfloat16")
-    sizes = recipe.stage3.optimizer.micro_batch_size, recipe.stage3.max_length
-    data = PairDataModule(*split, tokenizer, *sizes, recipe.seed)
-    module = training.fit(trainer, model, data)
-    if training.is_trial:
-        say("`trainer.fast_dev_run`: a trial of a few batches, nothing is exported.")
-        return planned.path
-    _export(training, module, tokenizer, data, planned, views.funnel, split[0][0].prompt[-1]["content"])
-    trainer.strategy.barrier()
+    model, tokenizer = load_causal_model(base, "float32" if plans[0].precision == "32-true" else "bfloat16")
+    previous: Engine | None = None
+    for plan, engine in zip(plans, engines, strict=True):
+        # The adapter before is taken off the base, and the next one begins with its weights.
+        model = _fresh(model.unload() if previous else model, recipe.stage3, plan)
+        if previous:
+            previous.restore(model)
+        if plan.is_trial or not engine.is_finished():
+            engine.fit(model, plan.data(tokenizer))
+        if plan.is_trial:
+            say("`trainer.fast_dev_run`: a trial of a few batches, nothing is exported.")
+            return planned.path
+        engine.barrier()
+        engine.restore(model)
+        previous = engine
+    _export(plans, engines[-1], model, tokenizer, planned, views)
+    engines[-1].barrier()
     return planned.path

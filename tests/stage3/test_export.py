@@ -9,20 +9,19 @@ from typing import Any
 import pytest
 
 from rapo_lightning.errors import RunError
-from rapo_lightning.models.causal_model import load_causal_model
 from rapo_lightning.models.refiner_folder import RefinerFolder, read_refiner
 from rapo_lightning.prompting.chat import Sampling
 from rapo_lightning.recipe import Lora, Stage3
 from rapo_lightning.stage3 import export as exporting
-from rapo_lightning.stage3.checkpoints import WholeFiles
+from rapo_lightning.stage3.engines.lightning.checkpoints import WholeFiles
 from rapo_lightning.stage3.export import export, recover
-from rapo_lightning.stage3.module import RefinerModule
+from tests.stage3.runs import refiner_module
 
 
 @pytest.fixture(scope="module")
 def trained(language_model: Path) -> tuple[Any, Any]:
-    base, tokenizer = load_causal_model(str(language_model), "float32")
-    return RefinerModule(base, Stage3(lora=Lora(r=2)), seed=0).model, tokenizer
+    module, tokenizer = refiner_module(language_model, Stage3(lora=Lora(r=2)))
+    return module.model, tokenizer
 
 
 def settings(folder: Path, seed: int = 0) -> RefinerFolder:

@@ -21,7 +21,7 @@ from rapo_lightning import Refiner
 from rapo_lightning.cli import main
 from rapo_lightning.models.refiner import refiner_messages
 from rapo_lightning.stage3 import run as command
-from rapo_lightning.stage3.module import RefinerModule
+from rapo_lightning.stage3.engines.lightning.module import RefinerModule
 from tests.helpers import run_cli, tiny_recipe
 from tests.stage3.runs import write_rounds
 

@@ -9,12 +9,10 @@ import lightning
 import pytest
 import torch
 
-from datamodules import PairDataModule
 from rapo_lightning.models.causal_model import load_causal_model
-from rapo_lightning.models.refiner import refiner_messages
-from rapo_lightning.prompting.pairs import SftPair
 from rapo_lightning.recipe import Lora, Stage3
-from rapo_lightning.stage3.module import RefinerModule
+from rapo_lightning.stage3.engines.lightning.module import RefinerModule
+from tests.stage3.runs import data_module, refiner_module, sft_row
 
 STAGE3 = Stage3(lora=Lora(r=2, alpha=2, dropout=0.0))
 QUIET: dict[str, Any] = {
@@ -23,15 +21,9 @@ QUIET: dict[str, Any] = {
 }  # fmt: skip
 
 
-def pairs(count: int) -> list[SftPair]:
+def pairs(count: int) -> list[dict[str, Any]]:
     """Pairs whose completions have unequal lengths."""
-    return [
-        SftPair(
-            refiner_messages(f"ball {number}", "Rewrite."),
-            [{"role": "assistant", "content": "a red ball rolls " * (1 + 3 * (number % 4))}], 0.0, str(number),
-        )
-        for number in range(count)
-    ]  # fmt: skip
+    return [sft_row(f"ball {number}", "a red ball rolls " * (1 + 3 * (number % 4))) for number in range(count)]
 
 
 class Recorder(RefinerModule):
@@ -43,8 +35,7 @@ class Recorder(RefinerModule):
 
 
 def recorder(language_model: Path) -> tuple[Recorder, Any]:
-    base, tokenizer = load_causal_model(str(language_model), "float32")
-    module = Recorder(base, STAGE3, seed=0)
+    module, tokenizer = refiner_module(language_model, STAGE3, Recorder)
     torch.manual_seed(1)
     # A fresh adapter has zero in B, and then no gradient in A.
     for parameter in module.parameters():
@@ -55,7 +46,7 @@ def recorder(language_model: Path) -> tuple[Recorder, Any]:
 
 def gradients(language_model: Path, micro_batch: int, accumulation: int, count: int = 4) -> list[torch.Tensor]:
     module, tokenizer = recorder(language_model)
-    data = PairDataModule(pairs(count), [], tokenizer, micro_batch, 512, seed=0)
+    data = data_module(tokenizer, pairs(count), [], micro_batch)
     trainer = lightning.Trainer(**QUIET, max_epochs=1, accumulate_grad_batches=accumulation)
     trainer.fit(module, data)
     return module.gradients
@@ -63,7 +54,7 @@ def gradients(language_model: Path, micro_batch: int, accumulation: int, count: 
 
 def val_loss(language_model: Path, batch_size: int) -> float:
     module, tokenizer = recorder(language_model)
-    data = PairDataModule(pairs(1), pairs(8), tokenizer, batch_size, 512, seed=0)
+    data = data_module(tokenizer, pairs(1), pairs(8), batch_size)
     (found,) = lightning.Trainer(**QUIET).validate(module, data, verbose=False)
     return found["val_loss"]
 
@@ -77,7 +68,7 @@ def test_gradients_do_not_depend_on_micro_batches(language_model: Path) -> None:
 
 def test_gradients_are_those_of_the_mean_over_tokens(language_model: Path) -> None:
     module, tokenizer = recorder(language_model)
-    data = PairDataModule(pairs(4), [], tokenizer, 4, 512, seed=0)
+    data = data_module(tokenizer, pairs(4), [], 4)
     batch = next(iter(data.train_dataloader()))
     # transformers' own loss of one batch is that mean.
     module.model(**batch).loss.backward()
@@ -101,7 +92,7 @@ def test_validation_loss_does_not_depend_on_the_batch_size(language_model: Path)
 @pytest.mark.parametrize("count", [4, 5])
 def test_what_fills_up_a_share_has_no_loss(language_model: Path, count: int) -> None:
     _, tokenizer = load_causal_model(str(language_model), "float32")
-    data = PairDataModule(pairs(count), pairs(count), tokenizer, 2, 512, seed=0)
+    data = data_module(tokenizer, pairs(count), pairs(count), 2)
 
     class TwoRanks:
         world_size = 2
@@ -113,7 +104,8 @@ def test_what_fills_up_a_share_has_no_loss(language_model: Path, count: int) -> 
         counted, batches = 0, []
         for rank in range(2):
             data.trainer = TwoRanks(rank)  # type: ignore[assignment]
-            share = list(getattr(data, loader)())
+            found = getattr(data, loader)()
+            share = list(found[0] if isinstance(found, list) else found)
             batches.append(len(share))
             counted += sum(int((batch["labels"] != -100).sum()) for batch in share)
         assert batches[0] == batches[1]

@@ -13,8 +13,8 @@ from torch.utils.data import RandomSampler, SequentialSampler
 from datamodules.resumable import ResumableLoader
 from rapo_lightning.cli import main
 from rapo_lightning.recipe.training import Stage3
-from rapo_lightning.stage3.checkpoints import read_checkpoint
-from rapo_lightning.stage3.module import RefinerModule
+from rapo_lightning.stage3.engines.lightning.checkpoints import read_checkpoint
+from rapo_lightning.stage3.engines.lightning.module import RefinerModule
 from tests.helpers import tiny_recipe
 from tests.stage3.runs import write_rounds
 from tests.stage3.test_finetune import ALLOW, same_adapter

@@ -18,8 +18,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ...console import say
 from ...running.trainer import make_trainer
-from ...stage3.checkpoints import WholeFiles
-from ...stage3.metrics import joined_metrics, next_log
+from ...stage3.engines.lightning.checkpoints import WholeFiles
+from ...stage3.engines.metrics import joined_metrics, next_log
 
 SAVE_EVERY = timedelta(seconds=60)
 LOG_EVERY = 100
@@ -176,6 +176,6 @@ def train(
         trainer.fit(module, batches(clock), ckpt_path=str(place) if place.is_file() else None)
         # The last minute is in no save yet.
         trainer.save_checkpoint(place)
-        (work / f"{name}.csv").write_text(joined_metrics(work, name), encoding="utf-8")
+        (work / f"{name}.csv").write_text(joined_metrics(work, [name]), encoding="utf-8")
     # Lightning leaves a module that it trained on the CPU.
     module.to(device).eval()

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from ...checkpoints import loading, locate
 from ...checkpoints.vision_language import JudgeSettings, load_parts
 from ...console import quiet, say
-from ...stage3.metrics import next_log
+from ...stage3.engines.metrics import next_log
 from .judge_clips import make
 from .judge_rows import JudgeRows, RowMaker
 from .judge_training import JudgeTraining

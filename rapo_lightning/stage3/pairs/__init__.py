@@ -6,7 +6,7 @@ from .by_text import Faithful, NamedRight, Style, Words
 from .filter import Candidate, Context, Filter, Reader
 from .funnel import Funnel
 from .load import load_pairs
-from .views import PairViews, instruction, sft_pairs
+from .views import PairViews, instruction
 
 __all__ = [
     "Averaged",
@@ -28,5 +28,4 @@ __all__ = [
     "Words",
     "instruction",
     "load_pairs",
-    "sft_pairs",
 ]

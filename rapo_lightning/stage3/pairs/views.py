@@ -13,7 +13,6 @@ from ...data.store import Row
 from ...data.trajectory import score_columns
 from ...models.refiner import refiner_messages
 from ...prompting.chat import Messages
-from ...prompting.pairs import SftPair
 from ...prompting.templates import template
 from ...recipe import Stage3, Views
 from .filter import Candidate, dominates, plain
@@ -141,13 +140,3 @@ def rejected(candidate: Candidate, views: Views, ranking: Ranking) -> Row | None
         if mean_gap(candidate.row, row) > views.gap and (views.rejected == "worst" or dominates(candidate.row, row)):
             return row
     return None
-
-
-def sft_pairs(view: Sequence[Example]) -> list[SftPair]:
-    """The pairs of a split of the view `sft`, as `PairDataModule` takes them."""
-    return [
-        SftPair(
-            row["prompt"], row["completion"], math.nan if row["score_gap"] is None else row["score_gap"], row["prompt_id"]
-        )
-        for row in view
-    ]  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from ..errors import RunError
+from ....errors import RunError
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -74,19 +74,21 @@ class WithinEpoch(MovableCheckpoint):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
-def checkpoint_callbacks(folder: Path, has_validation: bool, steps: int) -> list[ModelCheckpoint]:
+def checkpoint_callbacks(folder: Path, monitor: tuple[str, str] | None, steps: int) -> list[ModelCheckpoint]:
     """What writes `best.ckpt` and, after it and with its state, `last.ckpt`, and within an epoch `last.ckpt` alone.
 
     Several callbacks, because `save_last` writes nothing after an epoch that is not the best.
 
     Args:
         folder: Folder of the checkpoints.
-        has_validation: Whether there is a validation loss to choose by; if not, the last epoch is the best.
+        monitor: Figure to choose by and `min` or `max`; without one the last epoch is the best.
         steps: Optimizer steps between two checkpoints within an epoch; 0 for none there.
     """
     common: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
     last = MovableCheckpoint(folder, filename=Path(LAST).stem, **common)
-    best = MovableCheckpoint(folder, filename=Path(BEST).stem, monitor="val_loss", **common)
+    best = []
+    if monitor is not None:
+        best = [MovableCheckpoint(folder, filename=Path(BEST).stem, monitor=monitor[0], mode=monitor[1], **common)]
     within = WithinEpoch(
         folder,
         filename=Path(LAST).stem,
@@ -94,7 +96,7 @@ def checkpoint_callbacks(folder: Path, has_validation: bool, steps: int) -> list
         save_on_train_epoch_end=False,
         every_n_train_steps=steps,
     )
-    return [*([within] if steps else []), *([best] if has_validation else []), last]
+    return [*([within] if steps else []), *best, last]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"epoch", "val_loss", "stopped", "whole", "state_dict"} - set(found)
+        missing = {"epoch", "val_loss", "val_preference", "stopped", "whole", "state_dict"} - set(found)
         if missing:
             raise KeyError(f"no {', '.join(sorted(missing))} in it")
     except (RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:

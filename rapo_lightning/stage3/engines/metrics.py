@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.csv_log import csv_text
+from ...data.csv_log import csv_text
 
 
 def _log_folders(folder: Path, training: str) -> list[Path]:
@@ -23,23 +24,29 @@ def next_log(folder: Path, training: str) -> str:
     return f"{training}-{len(_log_folders(folder, training))}"
 
 
-def joined_metrics(folder: Path, training: str) -> str:
-    """The metrics of a training as CSV, empty if none were logged; a step that was repeated after a kill counts once.
+def joined_metrics(folder: Path, trainings: Sequence[str]) -> str:
+    """The metrics of trainings as CSV, empty if none were logged; a step that was repeated after a kill counts once.
+
+    Where there are several, a column `phase` counts them.
 
     Args:
         folder: The run's folder.
-        training: The training's identity.
+        trainings: The trainings' identities, in order.
     """
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     columns: dict[str, None] = {}
-    for logs in _log_folders(folder, training):
+    starts = [(str(phase), logs) for phase, name in enumerate(trainings, 1) for logs in _log_folders(folder, name)]
+    for phase, logs in starts:
         if (logs / "metrics.csv").is_file():
             with (logs / "metrics.csv").open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
                     columns.update(dict.fromkeys(row))
                     # A step has up to four lines: its rate, its loss, the validation's, the epoch's.
                     filled = sorted(name for name, value in row.items() if value)
-                    rows[row.get("epoch") or "", row["step"], *filled] = row
+                    rows[phase, row.get("epoch") or "", row["step"], *filled] = row
+                    if len(trainings) > 1:
+                        row["phase"] = phase
     if not rows:
         return ""
+    columns.update({"phase": None} if len(trainings) > 1 else {})
     return csv_text([list(columns), *([row.get(name, "") for name in columns] for row in rows.values())])

@@ -1,0 +1,138 @@
+"""The refiner as a LightningModule: a frozen language model with a LoRA adapter that is trained for an objective."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from datamodules.pairs import Batch
+
+from ....data.ids import derived_seed
+from ....errors import RunError
+from ....recipe import Optimizer
+from ...objectives import Loss, Objective, PreferenceAccuracy
+from ..engine import optimization
+
+
+class RefinerModule(lightning.LightningModule):
+    """Trains an adapter; checkpoints hold the adapter alone.
+
+    The loss of an optimizer step is the sum of the losses of all its micro-batches on all devices, divided by the number of
+    what they count, completion tokens or pairs (the rule of TRL's trainers). So is the validation loss over all pairs.
+    """
+
+    def __init__(
+        self, model: Any, objective: Objective, settings: Optimizer, lr: float, seed: int, steps: int = 1
+    ) -> None:
+        """Takes the model and what it is trained for.
+
+        Args:
+            model: A PEFT model.
+            objective: The objective.
+            settings: Of the optimizer.
+            lr: Peak learning rate.
+            seed: Seed of the dropout.
+            steps: Optimizer steps of the whole training, the length of the learning rate's schedule.
+        """
+        super().__init__()
+        self.model, self.objective, self.settings = model, objective, settings
+        self.lr, self.seed, self.steps = lr, seed, steps
+        self.accuracy = PreferenceAccuracy(objective.stage3, objective.tokenizer)
+        # The base's weights are not in the checkpoint; `load_state_dict` below checks what is.
+        self.strict_loading = False
+        self.train_loss, self.val_loss, self.val_preference = MeanMetric(), MeanMetric(), MeanMetric()
+        self.counted = torch.zeros(())
+        """What the step in the making counts so far, on this device."""
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seeds the dropout by step, so that a resumed run draws the same masks."""
+        torch.manual_seed(derived_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One micro-batch; its loss is a sum, and `on_before_optimizer_step` divides."""
+        found = self.objective.loss(self.model, batch)
+        self.counted = self.counted.to(found.total.device) + found.count
+        self.train_loss(found.total.detach() / found.count.clamp(min=1), found.count)
+        self.log("train_loss", self.train_loss, prog_bar=True, on_step=True, on_epoch=True)
+        return found.total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divides the gradients by what the step counts, before they are clipped."""
+        counted = self.trainer.strategy.reduce(self.counted, reduce_op="sum")
+        # Lightning has divided by the number of micro-batches, DistributedDataParallel by that of devices.
+        factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / counted.clamp(min=1)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
+        self.counted = torch.zeros((), device=self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Logs the loss, and the share of preferred rounds, on prompts that are not trained on."""
+        # The second loader has preferences, where the objective itself learns from something else.
+        found: Loss = (self.accuracy if dataloader_idx else self.objective).loss(self.model, batch)
+        if not dataloader_idx:
+            self.val_loss.update(found.total / found.count.clamp(min=1), found.count)
+            self.log("val_loss", self.val_loss, prog_bar=True, add_dataloader_idx=False)
+        if "preference" in found.shares:
+            preferred, of = found.shares["preference"]
+            self.val_preference.update(preferred / of.clamp(min=1), of)
+            self.log("val_preference", self.val_preference, prog_bar=True, add_dataloader_idx=False)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over the adapter, with its schedule per step."""
+        optimizer, schedule = optimization(self.model, self.settings, self.lr, self.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes what a later start asks of a checkpoint: its validation, and whether epoch and training ended."""
+        callbacks = [item for item in self.trainer.callbacks if isinstance(item, EarlyStopping)]  # type: ignore[attr-defined]
+        for name in ("val_loss", "val_preference"):
+            checkpoint[name] = float(self.trainer.callback_metrics.get(name, math.nan))
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        checkpoint["whole"] = progress.ready >= self.trainer.num_training_batches
+        checkpoint["stopped"] = any(callback.stopped_epoch for callback in callbacks)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The trained parameters alone."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in trained}
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Loads an adapter.
+
+        Raises:
+            RunError: If its keys are not exactly those of this adapter.
+        """
+        prefix = "model."
+        load_adapter(self.model, {name.removeprefix(prefix): value for name, value in state_dict.items()})
+
+
+def load_adapter(model: Any, weights: dict[str, Tensor]) -> None:
+    """Puts weights into the trained parameters of a model.
+
+    Args:
+        model: A PEFT model.
+        weights: Tensors by the parameters' names.
+
+    Raises:
+        RunError: If they are not exactly those that are trained.
+    """
+    expected = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if set(weights) != set(expected) or any(weights[name].shape != expected[name].shape for name in expected):
+        missing, extra = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
+        differing = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
+        raise RunError(
+            f"The checkpoint belongs to another adapter. Got {len(missing)} missing, {len(extra)} unknown and "
+            f"{len(differing)} differing tensors, such as {(missing + extra + differing)[0]}; delete the run's `checkpoints` "
+            "folder to train anew."
+        )
+    with torch.no_grad():
+        for name, parameter in expected.items():
+            parameter.copy_(weights[name])
