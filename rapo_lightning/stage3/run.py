@@ -21,7 +21,7 @@ from ..recipe.identity import digest
 from ..running.folder import write_text
 from .adapter import trainable
 from .card import TrainingSummary, card_text
-from .engines import ENGINES, Engine, Plan, phases
+from .engines import Engine, Plan, make_engine, phases
 from .engines.metrics import joined_metrics
 from .export import export, recover, vocabulary
 from .pairs import PairViews, instruction
@@ -121,7 +121,7 @@ def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
     """
     base = base_checkpoint(recipe)
     plans = make_plans(recipe, folder, base, views)
-    engines = [ENGINES[plan.engine](plan) for plan in plans]
+    engines = [make_engine(plan) for plan in plans]
     planned = _planned(plans[-1], base)
     rank_zero_only(recover)(planned.path)
     if engines[-1].is_finished() and _is_exported(planned) and not plans[-1].is_trial:

@@ -87,7 +87,7 @@ class Plan:
             start: Identity of the training whose adapter it begins with; empty for a fresh one.
 
         Raises:
-            UserError: If the view has no training rows, or no engine trains the objective.
+            UserError: If the view has no training rows, settings do not suit the objective, or its engine cannot train it.
         """
         self.recipe, self.folder, self.phase, self.start = recipe, folder, phase, start
         self.kind = OBJECTIVES[phase.objective]
@@ -96,21 +96,12 @@ class Plan:
         self.rows = _rows(views, self.kind.view)
         self.preferences = _rows(views, "preference")["validation"]
         self._refuse_none(views)
+        self.kind.check(recipe.stage3, self.rows["train"])
         stage3 = asdict(recipe.stage3)
         settings = [stage3[name] for name in _SHARED] + [stage3.get(phase.objective)]
         options = {name: recipe.trainer[name] for name in _SHAPE_RESULT if name in recipe.trainer}
-        parts = [
-            asdict(phase),
-            self.engine,
-            settings,
-            options,
-            self.precision,
-            recipe.seed,
-            base_identity,
-            start,
-            self.rows,
-        ]
-        self.identity = digest(parts)
+        made_of = [asdict(phase), self.engine, settings, options, self.precision, recipe.seed, base_identity, start]
+        self.identity = digest([*made_of, self.rows])
         self.checkpoints = folder / "checkpoints" / self.identity
         self.is_trial = bool(recipe.trainer.get("fast_dev_run"))
         """Whether a few batches are tried and nothing is kept."""

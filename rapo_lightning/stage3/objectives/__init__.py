@@ -3,10 +3,12 @@
 from .base import Engine, Loss, Objective
 from .preference import REFERENCE, Dpo, PreferenceAccuracy, Preferences
 from .supervised import Sft, WeightedSft
+from .trl_only import Kto, Reward
 
-OBJECTIVES: dict[str, type[Objective]] = {item.name: item for item in (Sft, WeightedSft, Dpo)}
+OBJECTIVES: dict[str, type[Objective]] = {item.name: item for item in (Sft, WeightedSft, Dpo, Kto, Reward)}
 """The objectives by name."""
 
 __all__ = [
-    "OBJECTIVES", "REFERENCE", "Dpo", "Engine", "Loss", "Objective", "PreferenceAccuracy", "Preferences", "Sft", "WeightedSft",
+    "OBJECTIVES", "REFERENCE", "Dpo", "Engine", "Kto", "Loss", "Objective", "PreferenceAccuracy", "Preferences", "Reward", "Sft",
+    "WeightedSft",
 ]  # fmt: skip

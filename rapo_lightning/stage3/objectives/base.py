@@ -60,6 +60,18 @@ class Objective(ABC):
         """
         self.stage3, self.tokenizer = stage3, tokenizer
 
+    @classmethod
+    def check(cls, stage3: Stage3, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Looks whether settings and data suit the objective; no model is loaded.
+
+        Args:
+            stage3: The recipe's settings.
+            rows: Rows of the view that are trained on, at least one.
+
+        Raises:
+            UserError: If they do not.
+        """
+
     @abstractmethod
     def examples(self, rows: Sequence[Mapping[str, Any]], training: bool) -> list[Tokens]:
         """Tokens of rows of the view.

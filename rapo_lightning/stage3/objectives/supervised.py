@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,6 +13,7 @@ from datamodules.pairs import IGNORED, Batch, Tokens
 
 from ...errors import UserError
 from ...models.chat_template import encode_pairs
+from ...recipe import Stage3
 from .base import Engine, Loss, Objective, token_losses
 
 _MOST = 20.0
@@ -64,12 +66,21 @@ class WeightedSft(Sft):
     name: ClassVar[str] = "weighted_sft"
     wants: ClassVar[str] = "the rounds that the filters keep, with scores of them and of round 0"
 
-    def examples(self, rows: Sequence[Mapping[str, Any]], training: bool) -> list[Tokens]:
-        """`input_ids`, `labels` and, of what is trained on, `weight`.
+    @classmethod
+    def check(cls, stage3: Stage3, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Looks whether there is anything to weigh by.
 
         Raises:
-            UserError: If no row that is trained on has a score gap.
+            UserError: If no row has a score gap.
         """
+        if all(row["score_gap"] is None for row in rows):
+            raise UserError(
+                "`stage3.objective: weighted_sft` weighs pairs by their score gap. Got none in the pairs; train with `sft`, or "
+                "let `collect` score them."
+            )
+
+    def examples(self, rows: Sequence[Mapping[str, Any]], training: bool) -> list[Tokens]:
+        """`input_ids`, `labels` and, of what is trained on, `weight`."""
         examples = super().examples(rows, training)
         if not training:
             return examples
@@ -99,21 +110,12 @@ def pair_weights(gaps: Sequence[float | None], tokens: Sequence[int], temperatur
     """Weights of pairs, whose mean over the tokens is 1.
 
     Args:
-        gaps: Mean score of each pair's round minus that of round 0; None where nothing scored both, which counts as a gap
-            in the middle of the others.
+        gaps: Mean score of each pair's round minus that of round 0, at least one of them; None where nothing scored both,
+            which counts as the median of the others.
         tokens: Completion tokens of each pair.
         temperature: Gap that makes a pair count e times as much.
-
-    Raises:
-        UserError: If there is no gap at all.
     """
-    known = sorted(gap for gap in gaps if gap is not None and math.isfinite(gap))
-    if not known:
-        raise UserError(
-            "`stage3.objective: weighted_sft` weighs pairs by their score gap. Got none in the pairs; train with `sft`, or "
-            "let `collect` score them."
-        )
-    middle = known[len(known) // 2]
-    raw = [min(math.exp((middle if gap is None or math.isnan(gap) else gap) / temperature), _MOST) for gap in gaps]
+    middle = median(gap for gap in gaps if gap is not None)
+    raw = [min(math.exp((middle if gap is None else gap) / temperature), _MOST) for gap in gaps]
     mean = sum(weight * count for weight, count in zip(raw, tokens, strict=True)) / max(sum(tokens), 1)
     return [weight / mean for weight in raw]

@@ -47,8 +47,8 @@ class RefinerModule(lightning.LightningModule):
         # The base's weights are not in the checkpoint; `load_state_dict` below checks what is.
         self.strict_loading = False
         self.train_loss, self.val_loss, self.val_preference = MeanMetric(), MeanMetric(), MeanMetric()
-        self.counted = torch.zeros(())
-        """What the step in the making counts so far, on this device."""
+        self.sums = torch.zeros(2)
+        """Loss of the step in the making so far, and what it counts, on this device."""
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds the dropout by step, so that a resumed run draws the same masks."""
@@ -57,21 +57,22 @@ class RefinerModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One micro-batch; its loss is a sum, and `on_before_optimizer_step` divides."""
         found = self.objective.loss(self.model, batch)
-        self.counted = self.counted.to(found.total.device) + found.count
-        self.train_loss(found.total.detach() / found.count.clamp(min=1), found.count)
-        self.log("train_loss", self.train_loss, prog_bar=True, on_step=True, on_epoch=True)
+        self.sums = self.sums.to(found.total.device) + torch.stack([found.total.detach(), found.count])
+        self.train_loss.update(found.total.detach() / found.count.clamp(min=1), found.count)
+        self.log("train_loss_epoch", self.train_loss, prog_bar=True, on_step=False, on_epoch=True)
         return found.total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divides the gradients by what the step counts, before they are clipped."""
-        counted = self.trainer.strategy.reduce(self.counted, reduce_op="sum")
+        total, counted = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
+        self.log("train_loss_step", total / counted.clamp(min=1), prog_bar=True)
         # Lightning has divided by the number of micro-batches, DistributedDataParallel by that of devices.
         factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / counted.clamp(min=1)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.mul_(factor)
-        self.counted = torch.zeros((), device=self.device)
+        self.sums = torch.zeros(2, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Logs the loss, and the share of preferred rounds, on prompts that are not trained on."""
