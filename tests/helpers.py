@@ -164,3 +164,25 @@ def run_cli(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
         [sys.executable, "-m", "rapo_lightning", *arguments],
         cwd=options.pop("cwd", ROOT), env=environment, capture_output=True, text=True, timeout=500, **options,
     )  # fmt: skip
+
+
+class Letters:
+    """A reward for letters from a to z, which a model that knows nothing can learn."""
+
+    name = "letters"
+    uses: Sequence[str] = ()
+
+    def rewards(self, refined: Sequence[Any], tools: object) -> list[float]:
+        return [sum("a" <= letter <= "z" for letter in item.refined) / max(len(item.refined), 1) for item in refined]
+
+
+class BadReward(Letters):
+    """A reward that fails in the way it is told to."""
+
+    def __init__(self, how: str = "raise") -> None:
+        self.how = how
+
+    def rewards(self, refined: Sequence[Any], tools: object) -> list[float]:
+        if self.how == "raise":
+            raise ZeroDivisionError("no videos")
+        return [float("nan")] * len(refined) if self.how == "nan" else [1.0]

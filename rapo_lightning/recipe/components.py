@@ -15,6 +15,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from ..errors import UserError
+from .objectives import REWARDS
 from .stages import Component
 from .training import FILTERS
 
@@ -51,6 +52,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
         "rapo_lightning.lab.degrade.LabDegrader",
     ),
     "rapo_lightning.stage3.pairs.Filter": tuple(FILTERS.values()),
+    "rapo_lightning.stage3.rewards.Reward": tuple(REWARDS.values()),
     "rapo_lightning.stage3.pairs.Reader": ("rapo_lightning.lab.reading.CaptionReader",),
     "rapo_lightning.evaluation.baselines.Baseline": (
         "rapo_lightning.evaluation.baselines.StyleFrame",
@@ -69,6 +71,7 @@ PROTOCOLS: Mapping[str, str] = {
     "stage1.extractor": "rapo_lightning.stage1.extract.Extractor",
     "stage1.degrader": "rapo_lightning.stage1.pairs.Degrader",
     "stage3.pairs": "rapo_lightning.stage3.pairs.Filter",
+    "stage3.grpo.rewards": "rapo_lightning.stage3.rewards.Reward",
     "stage3.reader": "rapo_lightning.stage3.pairs.Reader",
 }
 """The protocol of each field that names a class."""

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-PARTS = ("sft", "weighted_sft", "dpo", "kto", "reward")
+PARTS = ("sft", "weighted_sft", "dpo", "kto", "reward", "grpo")
 """The objectives by name."""
+REWARDS: Mapping[str, str] = {
+    "faithfulness": "rapo_lightning.stage3.rewards.Faithfulness",
+    "length": "rapo_lightning.stage3.rewards.Length",
+    "usable": "rapo_lightning.stage3.rewards.Usable",
+    "service": "rapo_lightning.stage3.rewards.Service",
+    "video": "rapo_lightning.collection.video_reward.VideoReward",
+}
+"""The shipped rewards of `stage3.grpo.rewards`: class by name."""
 
 
 def objective_parts(objective: str) -> list[str]:
@@ -28,7 +38,7 @@ def objective_parts(objective: str) -> list[str]:
     supervised = ("sft", "weighted_sft")
     if len(parts) > 2 or (len(parts) == 2 and (parts[0] not in supervised or parts[1] in (*supervised, "reward"))):
         raise ValueError(
-            "`stage3.objective` may chain sft or weighted_sft with dpo or kto, on one adapter. Got "
+            "`stage3.objective` may chain sft or weighted_sft with dpo, kto or grpo, on one adapter. Got "
             f"{objective!r}; name one objective, or two such as sft+dpo."
         )
     return parts
@@ -108,3 +118,53 @@ class Reward:
     def __post_init__(self) -> None:
         """Checks ranges."""
         _check("reward", self.lr, self.epochs)
+
+
+def _usual_rewards() -> list[dict[str, Any]]:
+    return [{"reward": "faithfulness"}, {"reward": "usable"}]
+
+
+@dataclass
+class Grpo:
+    """Group relative policy optimization (arXiv:2402.03300): the refiner answers, and what is better than its group is made likelier.
+
+    `stage3.optimizer.batch_size` counts answers, and `micro_batch_size` those of a forward pass.
+    """
+
+    rewards: list[dict[str, Any]] = field(default_factory=_usual_rewards)
+    """What answers are rewarded for, added up, each as `{reward: NAME, weight: 1.0, parameter: value}`: `faithfulness`, `length`,
+    `usable` (texts alone), `video` (the recipe's video model and verifiers), `service` (a URL), or a class of yours."""
+    group: int = 8
+    """Texts that are compared for each request (PromptRL)."""
+    unrefined: int = 2
+    """How many of a group are the request itself (PromptRL): the others are compared with it, and it is not trained on."""
+    temperature: float = 1.0
+    """Temperature of the answers that are trained on (the default of TRL)."""
+    beta: float = 0.01
+    """Strength of the reference (PromptRL)."""
+    lr: float = 2e-5
+    """Peak learning rate (ours, for a LoRA; PromptRL trains all weights at 1e-6)."""
+    epochs: int = 1
+    """Passes over the requests (ours)."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges and names."""
+        _check("grpo", self.lr, self.epochs, temperature=self.temperature)
+        if self.beta < 0 or not 0 <= self.unrefined <= self.group - 2:
+            raise ValueError(
+                "`stage3.grpo` needs beta >= 0, and two answers beside the unrefined ones in a group. Got "
+                f"beta={self.beta}, group={self.group}, unrefined={self.unrefined}."
+            )
+        names = [item.get("reward") for item in self.rewards]
+        for place, (item, name) in enumerate(zip(self.rewards, names, strict=True)):
+            if (
+                not isinstance(name, str)
+                or (name not in REWARDS and "." not in name)
+                or not isinstance(item.get("weight", 1.0), (int, float))
+            ):
+                raise ValueError(
+                    f"`stage3.grpo.rewards[{place}]` must be {{reward: NAME, weight: 1.0, ...}} with one of {', '.join(REWARDS)}, "
+                    f"or a class of yours. Got {item}; correct it."
+                )
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"`stage3.grpo.rewards` must name at least one reward, and each once. Got {names}.")

@@ -1,4 +1,4 @@
-"""The filters of a recipe's `stage3.pairs`, built from their names and parameters."""
+"""The filters and rewards of a recipe's `stage3`, built from their names and parameters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 from ..errors import UserError
 from .components import build
+from .objectives import REWARDS
+from .stages import Component
 from .training import FILTERS, Stage3
 
 
@@ -35,3 +37,23 @@ def build_reader(stage3: Stage3) -> Any | None:
         UserError: If it cannot be built.
     """
     return build(stage3.reader, "stage3.reader") if stage3.reader.get("class_path") else None
+
+
+def build_rewards(stage3: Stage3) -> list[tuple[Any, float]]:
+    """The rewards of `stage3.grpo` with their weights; each follows `stage3.rewards.Reward`.
+
+    Raises:
+        UserError: If one cannot be built, or needs a reader that the recipe does not name.
+    """
+    built = []
+    for place, item in enumerate(stage3.grpo.rewards):
+        arguments = {key: value for key, value in item.items() if key not in ("reward", "weight")}
+        name = item["reward"]
+        component: Component = {"class_path": REWARDS.get(name, name), "init_args": arguments}
+        built.append((build(component, f"stage3.grpo.rewards[{place}]"), float(item.get("weight", 1.0))))
+        if arguments.get("by") == "reader" and not stage3.reader.get("class_path"):
+            raise UserError(
+                f"The reward `{name}` by `reader` needs something that reads texts. Got a recipe without `stage3.reader`; name a "
+                "class there, or take `by: embedder`."
+            )
+    return built

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..prompting.chat import Sampling
-from .objectives import Dpo, Kto, Reward, WeightedSft, objective_parts
+from .objectives import Dpo, Grpo, Kto, Reward, WeightedSft, objective_parts
 from .stages import Component
 
 FILTERS: Mapping[str, str] = {
@@ -105,8 +105,8 @@ class Stage3:
 
     objective: str = "sft"
     """What is trained for (paper: sft, supervised fine-tuning). `sft` and `weighted_sft` learn from the rounds that the filters
-    keep, `dpo` and `reward` from those against a worse round of the same request, `kto` from single rounds that are good or bad;
-    `sft+dpo` and the like train one after the other on one adapter. `finetune --dry_run true` counts what each has."""
+    keep, `dpo` and `reward` from those against a worse round of the same request, `kto` from single rounds that are good or bad,
+    `grpo` from requests alone, by rewards of its own answers; `sft+dpo` and the like train one after the other on one adapter. `finetune --dry_run true` counts what each has."""
     engine: Literal["auto", "lightning", "trl"] = "auto"
     """What trains: `lightning` (sft, weighted_sft, dpo) or `trl` (all); auto takes lightning where it can."""
     epochs: int = 8
@@ -151,6 +151,8 @@ class Stage3:
     """What `kto` has of its own."""
     reward: Reward = field(default_factory=Reward)
     """What `reward` has of its own."""
+    grpo: Grpo = field(default_factory=Grpo)
+    """What `grpo` has of its own."""
 
     def __post_init__(self) -> None:
         """Checks ranges."""

@@ -52,7 +52,11 @@ The conversation it answers has this system message, and the request as the user
 _LOOP = """\
 the best rounds of a closed loop that generated videos, judged them and rewrote their prompts (RAPO++,
 arXiv:2510.20206, stage 3)"""
-_MONITORS = {"val_loss": "validation loss", "val_preference": "share of held-out preferences"}
+_MONITORS = {
+    "val_loss": "validation loss",
+    "val_preference": "share of held-out preferences",
+    "val_reward": "held-out reward",
+}
 _PAIRS = "pairs of a request and the prompt that answers it, such as stage 1's reverse construction makes (RAPO, arXiv:2504.11739)"
 
 

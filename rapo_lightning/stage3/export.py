@@ -33,7 +33,7 @@ def vocabulary(rows: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     Args:
         rows: Rows of a view: a request, and what is learned as its answer.
     """
-    turns = [(row["prompt"][-1], *(row["chosen"] if "chosen" in row else row["completion"])) for row in rows]
+    turns = [(row["prompt"][-1], *row.get("chosen", row.get("completion", []))) for row in rows]
     return frozenset(word for both in turns for turn in both for word in words(turn["content"]))
 
 

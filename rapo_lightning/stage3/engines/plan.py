@@ -100,7 +100,17 @@ class Plan:
         stage3 = asdict(recipe.stage3)
         settings = [stage3[name] for name in _SHARED] + [stage3.get(phase.objective)]
         options = {name: recipe.trainer[name] for name in _SHAPE_RESULT if name in recipe.trainer}
-        made_of = [asdict(phase), self.engine, settings, options, self.precision, recipe.seed, base_identity, start]
+        made_of = [
+            asdict(phase),
+            self.engine,
+            settings,
+            options,
+            self.precision,
+            recipe.seed,
+            base_identity,
+            start,
+            self.kind.made_of(recipe),
+        ]
         self.identity = digest([*made_of, self.rows])
         self.checkpoints = folder / "checkpoints" / self.identity
         self.is_trial = bool(recipe.trainer.get("fast_dev_run"))
@@ -118,12 +128,12 @@ class Plan:
     def monitor(self) -> tuple[str, Literal["min", "max"]]:
         """What chooses the best epoch, and whether less or more of it is better."""
         best_by = self.recipe.stage3.best_by
-        return best_by, "min" if best_by == "val_loss" else "max"
+        return self.kind.monitor or (best_by, "min" if best_by == "val_loss" else "max")
 
     @property
     def monitored(self) -> tuple[str, Literal["min", "max"]] | None:
         """`monitor`, or None where there are no held-out rows for it."""
-        held_out = self.rows["validation"] if self.monitor[0] == "val_loss" else self.preferences
+        held_out = self.preferences if self.monitor[0] == "val_preference" else self.rows["validation"]
         return self.monitor if held_out and self.rows["validation"] else None
 
     def data(self, tokenizer: Any) -> PairDataModule:

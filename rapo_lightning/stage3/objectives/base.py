@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.pairs import IGNORED, Batch, Tokens
 
-from ...recipe import Stage3
+from ...recipe import Recipe, Stage3
 
 Engine = Literal["lightning", "trl"]
 
@@ -41,12 +41,14 @@ class Objective(ABC):
     """
 
     name: ClassVar[str]
-    view: ClassVar[Literal["sft", "preference", "unpaired"]]
+    view: ClassVar[Literal["sft", "preference", "unpaired", "requests"]]
     """The view of the pairs that it learns from; see `pairs.PairViews`."""
     engines: ClassVar[tuple[Engine, ...]]
     """What can train it, the default first."""
     wants: ClassVar[str]
     """The data it needs, in a few words, for help and errors."""
+    monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = None
+    """What chooses the best epoch, and whether less or more of it is better; None takes `stage3.best_by`."""
     dropout: ClassVar[bool] = True
     """Whether the adapter's dropout is on. Losses that compare with a reference switch it off, as TRL does: it would be noise
     on the difference."""
@@ -71,6 +73,12 @@ class Objective(ABC):
         Raises:
             UserError: If they do not.
         """
+        return
+
+    @classmethod
+    def made_of(cls, recipe: Recipe) -> Any:
+        """What a training by it depends on beside stage 3, the base model and the pairs."""
+        return None
 
     @abstractmethod
     def examples(self, rows: Sequence[Mapping[str, Any]], training: bool) -> list[Tokens]:

@@ -34,7 +34,7 @@ def encode_preferences(tokenizer: Any, rows: Sequence[Mapping[str, Any]]) -> lis
 class Preferences(Objective):
     """What objectives on the view `preference` share; a batch has the chosen sequences before the rejected ones."""
 
-    view: ClassVar[Literal["sft", "preference", "unpaired"]] = "preference"
+    view: ClassVar[Literal["sft", "preference", "unpaired", "requests"]] = "preference"
     wants: ClassVar[str] = "requests with a round that the filters keep and a worse one"
 
     def examples(self, rows: Sequence[Mapping[str, Any]], training: bool) -> list[Tokens]:

@@ -24,7 +24,7 @@ class Sft(Objective):
     """Cross-entropy of the completion's tokens: a mean over the tokens of a step (RAPO++; the rule of TRL's trainer)."""
 
     name: ClassVar[str] = "sft"
-    view: ClassVar[Literal["sft", "preference", "unpaired"]] = "sft"
+    view: ClassVar[Literal["sft", "preference", "unpaired", "requests"]] = "sft"
     engines: ClassVar[tuple[Engine, ...]] = ("lightning", "trl")
     wants: ClassVar[str] = "the rounds that the filters keep"
 

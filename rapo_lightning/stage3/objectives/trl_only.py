@@ -20,7 +20,7 @@ class Kto(Objective):
     """Kahneman-Tversky optimization (arXiv:2402.01306): single rounds that are good or bad."""
 
     name: ClassVar[str] = "kto"
-    view: ClassVar[Literal["sft", "preference", "unpaired"]] = "unpaired"
+    view: ClassVar[Literal["sft", "preference", "unpaired", "requests"]] = "unpaired"
     engines: ClassVar[tuple[Engine, ...]] = ("trl",)
     wants: ClassVar[str] = "rounds with scores, good and bad ones"
     dropout: ClassVar[bool] = False

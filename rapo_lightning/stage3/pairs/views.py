@@ -25,6 +25,7 @@ FEATURES = {
     "sft": Features(prompt=_TURNS, completion=_TURNS, **_EXTRA),
     "preference": Features(prompt=_TURNS, chosen=_TURNS, rejected=_TURNS, **_EXTRA),
     "unpaired": Features(prompt=_TURNS, completion=_TURNS, label=Value("bool"), **_EXTRA),
+    "requests": Features(prompt=_TURNS, **_EXTRA),
 }
 """Columns of each view; `score_gap` is null where nothing scored both rounds."""
 Example = dict[str, Any]
@@ -44,7 +45,7 @@ def _dataset(examples: Sequence[Example], features: Features) -> Dataset:
 
 
 class PairViews:
-    """The three views of what the filters left; derived, and stored only where somebody exports them."""
+    """The views of what the filters left; derived, and stored only where somebody exports them."""
 
     def __init__(self, funnel: Funnel, stage3: Stage3, ranking: Ranking) -> None:
         """Decides the sides of all requests; views are made when they are asked for.
@@ -64,9 +65,12 @@ class PairViews:
         """A view's splits `train` and `validation`.
 
         Args:
-            name: `sft` {prompt, completion}, `preference` {prompt, chosen, rejected} or `unpaired` {prompt, completion, label}.
+            name: `sft` {prompt, completion}, `preference` {prompt, chosen, rejected} or `unpaired` {prompt, completion, label}, `requests`
+                {prompt}.
         """
-        makers = {"sft": self._sft, "preference": self._preference, "unpaired": self._unpaired}
+        makers = {
+            "sft": self._sft, "preference": self._preference, "unpaired": self._unpaired, "requests": self._requests,
+        }  # fmt: skip
         sides: dict[str, list[Example]] = {"train": [], "validation": []}
         for candidate, example in makers[name]():
             sides["validation" if self.split.is_validation(candidate) else "train"].append(example)
@@ -86,6 +90,13 @@ class PairViews:
             if worse is not None:
                 base = self._base(item, mean_gap(item.row, worse))
                 yield item, {**base, "chosen": _turn(item.text), "rejected": _turn(worse["prompt"])}
+
+    def _requests(self) -> Iterator[tuple[Candidate, Example]]:
+        first: dict[str, Candidate] = {}
+        for item in [*self.funnel.pool, *self.funnel.kept]:
+            first.setdefault(plain(item.request), item)
+        for item in first.values():
+            yield item, self._base(item, math.nan)
 
     def _unpaired(self) -> Iterator[tuple[Candidate, Example]]:
         views, kept = self.stage3.views, {id(item) for item in self.funnel.kept}

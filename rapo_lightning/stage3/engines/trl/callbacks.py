@@ -21,7 +21,8 @@ from ....running.interruption import INTERRUPTION
 BEST, WHOLE, FINISHED = "best.safetensors", "whole", "finished.json"
 _COLUMNS = {
     "loss": "train_loss_step", "learning_rate": "lr-AdamW", "grad_norm": "grad_norm", "eval_loss": "val_loss",
-    "eval_val_preference": "val_preference", "eval_accuracy": "val_preference",
+    "eval_val_preference": "val_preference", "eval_accuracy": "val_preference", "reward": "train_reward",
+    "eval_reward": "val_reward", "kl": "kl",
 }  # fmt: skip
 """Our names of TRL's figures."""
 

@@ -16,8 +16,11 @@ from datamodules import PairDataModule
 
 from ....console import say
 from ....errors import UserError
+from ....recipe.pairs import build_reader, build_rewards
 from ....running.interruption import INTERRUPTION
+from ....running.pool import ROLES, fetch_models, open_pool
 from ...objectives import REFERENCE
+from ...rewards import RewardTools, WeightedRewards
 from ..engine import Best, Engine, accumulation, optimization
 from ..lightning.module import load_adapter
 from ..metrics import next_log
@@ -33,6 +36,7 @@ from .callbacks import (
     mark_finished,
     read_best,
 )  # fmt: skip
+from .grpo import Answers
 from .trainers import TRAINERS, own_arguments
 
 _TAKEN = (
@@ -77,6 +81,7 @@ class TrlEngine(Engine):
                 f"{self.world}; start it as `torchrun --nproc_per_node {asked} -m rapo_lightning finetune ...`."
             )
         self.accumulation = accumulation(plan.recipe.stage3.optimizer, self.world)
+        self.rewards = self._rewards() if plan.phase.objective == "grpo" else None
 
     def is_finished(self) -> bool:
         """Whether the training came to its end."""
@@ -97,6 +102,9 @@ class TrlEngine(Engine):
         )
         trainer = self._trainer(model, data, objective)
         last = None if plan.is_trial else last_whole(plan.checkpoints)
+        if last is None and plan.phase.objective == "grpo" and plan.monitored:
+            # What it begins with: the epochs are compared with that.
+            trainer.evaluate()
         with INTERRUPTION.watched(), warnings.catch_warnings():
             # Of TRL's own parts, about later versions.
             warnings.simplefilter("ignore", FutureWarning)
@@ -109,20 +117,42 @@ class TrlEngine(Engine):
     def _trainer(self, model: Any, data: PairDataModule, objective: Any) -> Any:
         plan, stage3 = self.plan, self.plan.recipe.stage3
         kind, configuration = TRAINERS[plan.phase.objective]
-        steps = plan.phase.epochs * data.steps(self.accumulation, self.world)
         # Before the trainer adds a frozen copy of the adapter as its reference.
-        optimizers = optimization(model, stage3.optimizer, plan.phase.lr, steps)
+        optimizers = optimization(model, stage3.optimizer, plan.phase.lr, plan.phase.epochs * self._steps(data))
         logging.getLogger("trl").setLevel(logging.ERROR)
+        # TRL warns of `rollout_func`, which may change in later versions.
+        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
         trainer = kind(
             model=model,
             args=configuration(**self._arguments(), **own_arguments(plan.phase.objective, stage3)),
-            data_collator=objective.collate,
             train_dataset=Dataset.from_list(data.training),
             eval_dataset=Dataset.from_list(data.validation) if plan.monitored else None,
             processing_class=objective.tokenizer,
             optimizers=optimizers,
+            **self._further(objective),
         )
         trainer.pairs, trainer.objective = data, objective
+        self._place_callbacks(trainer)
+        return trainer
+
+    def _further(self, objective: Any) -> dict[str, Any]:
+        """What makes the batches: our collator, or for GRPO our answers."""
+        if self.rewards is None:
+            return {"data_collator": objective.collate}
+        stage3, recipe = self.plan.recipe.stage3, self.plan.recipe
+        fetch_models(recipe, [role for role in ROLES if self.rewards.uses(role)])
+        self.answers = Answers(objective.tokenizer, stage3.grpo, stage3.sampling.max_new_tokens, self.rewards)
+        return {"reward_funcs": [self.answers.reward], "rollout_func": self.answers.rollout}
+
+    def _steps(self, data: PairDataModule) -> int:
+        """Optimizer steps of an epoch; GRPO leaves out the requests that do not fill a step."""
+        settings, group = self.plan.recipe.stage3.optimizer, self.plan.recipe.stage3.grpo.group
+        if self.plan.phase.objective == "grpo":
+            return len(data.training) // (settings.batch_size // group)
+        return data.steps(self.accumulation, self.world)
+
+    def _place_callbacks(self, trainer: Any) -> None:
+        plan, stage3 = self.plan, self.plan.recipe.stage3
         for callback in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(callback)
         logs = plan.folder / "logs" / next_log(plan.folder, plan.identity)
@@ -130,7 +160,27 @@ class TrlEngine(Engine):
         bar = [Bar()] if plan.recipe.trainer.get("enable_progress_bar", True) else []
         for own in [*([] if plan.is_trial else [Metrics(logs / "metrics.csv"), kept]), EndWhenAsked(), *bar]:
             trainer.add_callback(own)
-        return trainer
+        if plan.phase.objective == "grpo":
+            trainer.answers, trainer.table = self.answers, None if plan.is_trial else logs / "answers.csv"
+
+    def _rewards(self) -> WeightedRewards:
+        """The rewards and the models that they use, none of which is loaded.
+
+        Raises:
+            UserError: If one of both is not usable, or a group does not lie on one device.
+        """
+        recipe, settings = self.plan.recipe, self.plan.recipe.stage3
+        if settings.optimizer.batch_size // self.world % settings.grpo.group:
+            raise UserError(
+                "`stage3.objective: grpo` keeps a group on one device: `stage3.optimizer.batch_size` over the devices must be a "
+                f"multiple of `stage3.grpo.group`. Got {settings.optimizer.batch_size}, {self.world} and "
+                f"{settings.grpo.group}; change one of them."
+            )
+        parts = build_rewards(settings)
+        roles = [role for role in ROLES if any(role in part.uses for part, _ in parts) and role != "language_model"]
+        return WeightedRewards(
+            parts, RewardTools(recipe, self.plan.folder, open_pool(recipe, roles), build_reader(settings))
+        )  # fmt: skip
 
     def _arguments(self) -> dict[str, Any]:
         """The arguments that all of TRL's configurations share."""

@@ -6,13 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    GRPOConfig,
+    KTOConfig,
+    KTOTrainer,
+    RewardConfig,
+    RewardTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
 
 from datamodules import PairDataModule
 from datamodules.pairs import Form, Tokens, epoch_order
 
 from ....recipe import Stage3
 from ...objectives import Objective, PreferenceAccuracy
+from .grpo import GrpoTrainer
 
 
 class Ours:
@@ -100,6 +111,7 @@ TRAINERS: dict[str, tuple[type[Any], type[Any]]] = {
     "dpo": (Dpo, DPOConfig),
     "kto": (Kto, KTOConfig),
     "reward": (Reward, RewardConfig),
+    "grpo": (GrpoTrainer, GRPOConfig),
 }
 """Trainer and its configuration by the objective's name."""
 
@@ -111,14 +123,17 @@ def own_arguments(objective: str, stage3: Stage3) -> dict[str, Any]:
         objective: Name of the objective.
         stage3: The recipe's settings.
     """
+    none: dict[str, Any] = {"max_length": None}
     if objective == "dpo":
-        return {"beta": stage3.dpo.beta, "max_length": None}
+        return {**none, "beta": stage3.dpo.beta}
     if objective == "kto":
-        section = stage3.kto
-        return {
-            "beta": section.beta, "desirable_weight": section.desirable_weight,
-            "undesirable_weight": section.undesirable_weight, "max_length": None,
-        }  # fmt: skip
+        kto = stage3.kto
+        weights = {"desirable_weight": kto.desirable_weight, "undesirable_weight": kto.undesirable_weight}
+        return {**none, "beta": kto.beta, **weights}
+    if objective == "grpo":
+        grpo, longest = stage3.grpo, stage3.sampling.max_new_tokens
+        sampled = {"temperature": grpo.temperature, "max_completion_length": longest}
+        return {"beta": grpo.beta, "num_generations": grpo.group, **sampled}
     if objective == "reward":
-        return {"max_length": None}
-    return {"max_length": None, "packing": False, "dataset_kwargs": {"skip_prepare_dataset": True}}
+        return none
+    return {**none, "packing": False, "dataset_kwargs": {"skip_prepare_dataset": True}}

@@ -1,0 +1,130 @@
+"""TRL's GRPO with answers as the refiner gives them, and requests that stay unrefined in each group."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import GRPOTrainer
+
+from datamodules import PairDataModule
+
+from ....models.chat_template import encode_conversations
+from ....prompting.answers import Refined, read_answer
+from ....prompting.chat import Messages
+from ....recipe.objectives import Grpo as Settings
+from ...objectives import Objective
+from ...rewards import WeightedRewards
+
+
+class Answers:
+    """Makes the answers of a policy, some of each group unrefined, and rewards them."""
+
+    def __init__(self, tokenizer: Any, settings: Settings, longest: int, rewards: WeightedRewards) -> None:
+        """Takes how answers are made.
+
+        Args:
+            tokenizer: A chat tokenizer that pads on the left.
+            settings: Groups and temperature.
+            longest: Most tokens of an answer.
+            rewards: What they are rewarded by.
+        """
+        self.tokenizer, self.settings, self.longest, self.rewards = tokenizer, settings, longest, rewards
+
+    def sampled(
+        self, model: Any, prompts: Sequence[Messages], temperature: float
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of conversations and of one answer to each, which ends with the end-of-turn token unless it is too long.
+
+        Args:
+            model: The policy.
+            prompts: Conversations.
+            temperature: 0 takes the likeliest token.
+        """
+        ids = encode_conversations(self.tokenizer, prompts, True)
+        padded = self.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt").to(model.device)
+        sampling = (
+            {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+            if temperature
+            else {"do_sample": False}
+        )
+        end = self.tokenizer.eos_token_id
+        with torch.no_grad():
+            made = model.generate(
+                **padded, max_new_tokens=self.longest, use_cache=True, eos_token_id=end,
+                pad_token_id=self.tokenizer.pad_token_id, **sampling,
+            )  # fmt: skip
+        answers = made[:, padded["input_ids"].shape[1] :].tolist()
+        return ids, [answer[: answer.index(end) + 1] if end in answer else answer for answer in answers]
+
+    def rollout(self, prompts: list[Messages], trainer: Any) -> dict[str, Any]:
+        """What TRL asks for: answers of whole groups, in which the last ones are the request itself and have no loss."""
+        group, unrefined = self.settings.group, self.settings.unrefined
+        kept = [place for place in range(len(prompts)) if place % group >= group - unrefined]
+        model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+        with trainer.accelerator.autocast():
+            ids, answers = self.sampled(model, prompts, self.settings.temperature)
+        said = self.tokenizer([prompts[place][-1]["content"] for place in kept], add_special_tokens=False)["input_ids"]
+        for place, request in zip(kept, said, strict=True):
+            answers[place] = [*request[: self.longest - 1], self.tokenizer.eos_token_id]
+        mask = [[int(place not in set(kept))] * len(answer) for place, answer in enumerate(answers)]
+        return {"prompt_ids": ids, "completion_ids": answers, "logprobs": None, "env_mask": mask}
+
+    def refined(self, prompts: Sequence[Messages], texts: Sequence[str]) -> list[Refined]:
+        """Answers as `Refiner` would give them."""
+        return [read_answer(turns[-1]["content"], text) for turns, text in zip(prompts, texts, strict=True)]
+
+    def reward(self, prompts: list[Messages], completions: list[Messages], **further: Any) -> list[float]:
+        """What TRL asks of a reward function: the sum of the recipe's rewards."""
+        each = self.rewards.each(self.refined(prompts, [turns[-1]["content"] for turns in completions]))
+        for name, values in each.items():
+            further["log_metric"](f"reward_{name}", sum(values) / max(len(values), 1))
+        return self.rewards.total(each)
+
+
+class GrpoTrainer(GRPOTrainer):  # type: ignore[misc]
+    """TRL computes the loss; validation is the mean reward of the likeliest answers to held-out requests."""
+
+    pairs: PairDataModule
+    objective: Objective
+    answers: Answers
+    table: Path | None = None
+    """Where answers to the held-out requests are written, with their rewards."""
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """Answers the held-out requests and reports the mean reward."""
+        share = self.pairs.validation[self.accelerator.process_index :: self.accelerator.num_processes]
+        prompts, texts = [example["prompt"] for example in share], []
+        self.model.eval()
+        for start in range(0, len(prompts), self.pairs.batch_size):
+            with self.accelerator.autocast():
+                _, made = self.answers.sampled(self.model, prompts[start : start + self.pairs.batch_size], 0.0)
+            texts += self.answers.tokenizer.batch_decode(made, skip_special_tokens=True)
+        refined = self.answers.refined(prompts, texts)
+        each = self.answers.rewards.each(refined)
+        total = self.answers.rewards.total(each)
+        self._write(refined, each, total)
+        sums = torch.tensor([sum(total), len(total)], dtype=torch.float64, device=self.accelerator.device)
+        summed, count = self.accelerator.reduce(sums, "sum").tolist()
+        metrics = {f"{metric_key_prefix}_reward": summed / max(count, 1)}
+        self.model.train()
+        self.log(dict(metrics))
+        trainer: Any = self
+        trainer.control = trainer.callback_handler.on_evaluate(self.args, self.state, trainer.control, metrics)
+        return metrics
+
+    def _write(self, refined: Sequence[Refined], each: dict[str, list[float]], total: Sequence[float]) -> None:
+        if self.table is None or not self.accelerator.is_main_process:
+            return
+        self.table.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not self.table.is_file()
+        with self.table.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            if is_new:
+                writer.writerow(["step", "request", "prompt", "reason", "reward", *each])
+            for place, item in enumerate(refined):
+                values = [total[place], *(values[place] for values in each.values())]
+                writer.writerow([self.state.global_step, item.prompt, item.refined, item.reason, *values])
