@@ -18,6 +18,7 @@ FLOORS = [
     {"datamodules"},
     {"stage1", "stage2", "stage3"},
     {"evaluation", "report", "collection"},
+    {"cycles"},
     {"commands", "lab"},
     {"cli"},
     {"__main__", "__init__"},

@@ -56,20 +56,23 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "stage2.sampling.max_new_tokens": 8, "stage3.sampling.max_new_tokens": 8, "stage3.epochs": 2,
         "stage3.pairs": [{"filter": "winner"}, {"filter": "margin", "least": -1.0}], "stage3.lora.r": 4, "stage3.max_length": 2048, "trainer.accelerator": "cpu",
     }  # fmt: skip
-    values["stage2.verifiers"] = [*load_recipe(RECIPE).stage2.verifiers, {"class_path": "tests.test_wan21.Contrast"}]
+    contrast = {"class_path": "tests.test_wan21.Contrast"}
+    # A random judge has no score, so nothing would pass a floor of its, and no evaluation by it has a mean.
+    values["stage2.verifiers"] = [*load_recipe(RECIPE).stage2.verifiers, contrast]
+    values |= {"evaluation.metric": contrast, "evaluation.limit": 3}
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
     return ["--allow_package=tests", *(f"--{key}={value}" for key, value in values.items())]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, overrides: list[str]) -> Path:
+    """The first cycle of a loop of two: whatever the first one gains, the second is run."""
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setenv("RAPO_CACHE", str(folder / "cache"))
-        for command in ("collect", "finetune"):
-            assert main([command, str(RECIPE), f"--out={folder}", *overrides]) == 0
-    return folder
+        assert main(["loop", str(RECIPE), "--cycles=2", "--stop=false", f"--out={folder}", *overrides]) == 0
+    return folder / "cycle-1"
 
 
 @pytest.fixture(autouse=True)
@@ -87,10 +90,30 @@ def test_loop_goes_its_rounds(run: Path) -> None:
     assert any(row["physics"] for row in rows if row["phys_law"] and row["round"] == 0)
 
 
+def test_judge_looked_at_every_video(run: Path) -> None:
+    rows = read_rows(run / "trajectories")
+    assert all(row["vision_language_model"] and "score_vlm_alignment" in row and row["critique"] for row in rows)
+
+
+def test_second_cycle_starts_from_the_first_ones_refiner(run: Path) -> None:
+    loop = json.loads((run.parent / "loop.json").read_text())
+    assert [cycle["over"] for cycle in loop["cycles"]] == ["raw", "cycle-1"]
+    starts = {
+        row["source_prompt"]: row["prompt"]
+        for row in read_rows(run.parent / "cycle-2/trajectories")
+        if not row["round"]
+    }
+    answers = Refiner.from_pretrained(run / "refiner").answers(list(starts))
+    assert [answer or starts[text] for text, answer in zip(starts, answers, strict=True)] == list(starts.values())
+    assert "24 rounds" in (run.parent / "cycle-2/refiner/README.md").read_text()
+    assert Refiner.from_pretrained(run.parent / "refiner")("a cat on a sofa")
+
+
 def test_running_again_does_nothing_new(run: Path, overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in (run / "trajectories").iterdir()}
     adapter = (run / "refiner/adapter_model.safetensors").read_bytes()
     for command in ("collect", "finetune"):
+        # A cycle is a run as any other.
         assert main([command, str(RECIPE), f"--out={run}", *overrides]) == 0
     assert "4 prompts, 4 already complete" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (run / "trajectories").iterdir()} == before
@@ -107,7 +130,7 @@ def test_recipe_is_well_formed_and_names_known_checkpoints(capsys: pytest.Captur
     assert main(["validate", str(RECIPE)]) == 0
     assert "well-formed" in capsys.readouterr().out
     recipe = load_recipe(RECIPE)
-    for model in (recipe.video_model, recipe.language_model, recipe.embedder):
+    for model in (recipe.video_model, recipe.language_model, recipe.vision_language_model, recipe.embedder):
         assert model["init_args"]["checkpoint"] in entries()
 
 

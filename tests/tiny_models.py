@@ -227,5 +227,10 @@ def minilm(folder: Path) -> Path:
     return folder
 
 
-ALL: dict[str, Callable[[Path], Path]] = {"video_model": wan, "language_model": qwen, "embedder": minilm}
+ALL: dict[str, Callable[[Path], Path]] = {
+    "video_model": wan,
+    "language_model": qwen,
+    "vision_language_model": qwen_vl,
+    "embedder": minilm,
+}
 """Builders by the field of the recipe."""

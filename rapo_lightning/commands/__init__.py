@@ -15,6 +15,7 @@ from .export import export
 from .finetune import finetune
 from .graph import add, build, export_graph, extract, import_graph, info
 from .import_log import import_log
+from .loop import loop
 from .pairs import pairs
 from .quickstart import quickstart
 from .refine import refine
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "align": align,
     "collect": collect,
     "finetune": finetune,
+    "loop": loop,
     "pairs": pairs,
     "discriminator": discriminator,
     "refine": refine,

@@ -61,4 +61,5 @@ def collect(
 def _origin(recipe: Recipe) -> str:
     if recipe.stage2.start != "stage1":
         return "the users' prompts (`stage2.start`)"
-    return f"stage 1, {f'with the graph {recipe.graph}' if recipe.graph else 'without a graph'}"
+    rewriter = f", with the rewriter {recipe.stage1.rewriter}" if recipe.stage1.rewriter else ""
+    return f"stage 1, {f'with the graph {recipe.graph}' if recipe.graph else 'without a graph'}{rewriter}"

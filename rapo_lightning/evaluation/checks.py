@@ -10,6 +10,7 @@ from ..recipe import Recipe
 from ..recipe.components import build
 from ..recipe.evaluation import LOOPS
 from ..recipe.variants import variant
+from ..stage3.pairs.filter import plain
 
 
 def needs_stage1(recipe: Recipe) -> bool:
@@ -57,6 +58,21 @@ def check_arms(recipe: Recipe, prompts: Sequence[Prompt]) -> None:
         raise UserError(
             "`evaluation.seed` must be another than the recipe's `seed`, with which the arms choose among several videos. Got "
             f"{settings.seed} for both; change one."
+        )
+
+
+def check_held_out(held_out: Sequence[Prompt], prompts: Sequence[Prompt]) -> None:
+    """Checks that nothing is collected on a prompt that is evaluated on; case and spaces do not count.
+
+    Raises:
+        UserError: If something is.
+    """
+    collected = {plain(prompt.text) for prompt in prompts}
+    shared = [prompt.text for prompt in held_out if plain(prompt.text) in collected]
+    if shared:
+        raise UserError(
+            "`evaluation.prompts` must be others than `prompts`, or a refiner is measured on what it was trained on. Got "
+            f"{len(shared)} that are in both, such as {shared[0]!r}; take them out of one."
         )
 
 

@@ -19,6 +19,8 @@ from ..recipe import Recipe
 from ..recipe.files import load_recipe
 from ..recipe.identity import settings_hash
 
+LOOP = "loop.json"
+"""What a loop's folder has, whose trajectories lie in its cycles."""
 _LOCK = ".lock"
 _GATE_SECONDS = 30.0
 """How long a shard waits for its turn where many start at once."""
@@ -27,9 +29,9 @@ _CARD = """\
 configs:
 - config_name: trajectories
   default: true
-  data_files: trajectories/*.parquet
+  data_files: "{below}trajectories/*.parquet"
 - config_name: aligned
-  data_files: aligned/*.parquet
+  data_files: "{below}aligned/*.parquet"
 - config_name: evaluation
   data_files: evaluation/arms/*/*.parquet
 ---
@@ -176,7 +178,7 @@ def save_recipe(text: str, folder: Path, command: str, identity: str = "") -> No
         write_text(folder / "recipes" / f"{command}.yaml", text)
     if identity:
         write_text(folder / "recipes" / f"{identity}.yaml", text)
-    write_text(folder / "README.md", _CARD)
+    write_text(folder / "README.md", _CARD.format(below="cycle-*/" if (folder / LOOP).is_file() else ""))
 
 
 def _kept_hash(path: Path) -> str:

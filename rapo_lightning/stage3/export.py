@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,38 @@ def export(settings: RefinerFolder, model: Any, tokenizer: Any, card: str) -> No
     Raises:
         RunError: If the disk is full or read-only.
     """
-    folder = settings.path
+    _replace(settings.path, lambda incoming: _write(incoming, settings, model, tokenizer, card))
+
+
+def copy_refiner(source: Path, folder: Path) -> None:
+    """Puts a copy of a refiner in another place; it appears whole or not at all, and an older one stays until then.
+
+    Args:
+        source: A refiner's folder.
+        folder: Where the copy goes; one that is there already is left as it is.
+
+    Raises:
+        RunError: If the disk is full or read-only.
+    """
+    recover(folder)
+    if not _is_copy(source, folder):
+        _replace(folder, lambda incoming: shutil.copytree(source, incoming, dirs_exist_ok=True))
+
+
+def _is_copy(source: Path, folder: Path) -> bool:
+    names = sorted(path.name for path in source.iterdir())
+    if not folder.is_dir() or sorted(path.name for path in folder.iterdir()) != names:
+        return False
+    # Files of the same size and time are the same: copies keep the time.
+    return not any(filecmp.cmpfiles(source, folder, names)[1:])
+
+
+def _replace(folder: Path, write: Callable[[Path], object]) -> None:
+    """Writes a folder beside its place and renames it."""
     incoming, replaced = (folder.with_name(folder.name + end) for end in (_INCOMING, _REPLACED))
     try:
         make_folder(incoming)
-        _write(incoming, settings, model, tokenizer, card)
+        write(incoming)
         if folder.exists():
             os.replace(folder, replaced)
         os.replace(incoming, folder)

@@ -50,3 +50,17 @@ def joined_metrics(folder: Path, trainings: Sequence[str]) -> str:
         return ""
     columns.update({"phase": None} if len(trainings) > 1 else {})
     return csv_text([list(columns), *([row.get(name, "") for name in columns] for row in rows.values())])
+
+
+def best_val_loss(folder: Path) -> float | None:
+    """The lowest validation loss in a run's `metrics.csv`, that of the exported epoch; None if it is not known.
+
+    Args:
+        folder: The run's folder.
+    """
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8", newline="") as file:
+        losses = [float(row["val_loss"]) for row in csv.DictReader(file) if row.get("val_loss")]
+    return min(losses, default=None)
