@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import lightning
+import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, Sampler
 
 from rapo_lightning.errors import UserError
 
@@ -61,19 +62,44 @@ def fitting(examples: Sequence[Tokens], form: Form, max_length: int, kind: str) 
     return kept
 
 
-def epoch_order(size: int, seed: int, shuffle: bool = True, world: int = 1, rank: int = 0) -> DistributedSampler[Any]:
-    """The order of an epoch, a function of the seed and of `set_epoch` alone.
+class StepOrder(Sampler[int]):
+    """The order of an epoch, a function of the seed and of `set_epoch` alone; a step has the same pairs on any number of devices.
 
-    A step has the same pairs on any number of devices.
-
-    Args:
-        size: Number of examples, a multiple of `world`.
-        seed: Seed of the order.
-        shuffle: Whether they are shuffled.
-        world: Number of devices that deal them out among them.
-        rank: Number of this one.
+    Within a step pairs go by their length, the longest first: a step's loss does not depend on their order, micro-batches
+    of alike lengths are padded least, and devices get alike ones. That the longest come first shows at once whether
+    they fit into memory.
     """
-    return DistributedSampler(range(size), num_replicas=world, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
+
+    def __init__(self, lengths: Sequence[int], step: int, seed: int, world: int = 1, rank: int = 0) -> None:
+        """Takes what the order is made of.
+
+        Args:
+            lengths: Of the examples, in tokens; their number is a multiple of `world`.
+            step: Examples of a step on all devices; 0 keeps them in the order that they have.
+            seed: Seed of the order.
+            world: Number of devices that deal them out among them.
+            rank: Number of this one.
+        """
+        self.lengths, self.step, self.seed, self.world, self.rank = lengths, step, seed, world, rank
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Says which epoch is next; Lightning and Accelerate do."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices of this device's examples."""
+        order = list(range(len(self.lengths)))
+        if self.step:
+            generator = torch.Generator().manual_seed(self.seed + self.epoch)
+            order = torch.randperm(len(order), generator=generator).tolist()
+            steps = [order[start : start + self.step] for start in range(0, len(order), self.step)]
+            order = [place for step in steps for place in sorted(step, key=lambda index: -self.lengths[index])]
+        return iter(order[self.rank :: self.world])
+
+    def __len__(self) -> int:
+        """Number of this device's examples."""
+        return len(self.lengths) // self.world
 
 
 class PairDataModule(lightning.LightningDataModule):
@@ -88,6 +114,7 @@ class PairDataModule(lightning.LightningDataModule):
         validation: Sequence[Tokens],
         form: Form,
         batch_size: int,
+        step: int,
         seed: int,
         preferences: Sequence[Tokens] = (),
         preference_form: Form | None = None,
@@ -99,6 +126,7 @@ class PairDataModule(lightning.LightningDataModule):
             validation: Examples for the validation loss, may be empty.
             form: What both are like.
             batch_size: Examples per batch and device.
+            step: Training examples per optimizer step on all devices.
             seed: Seed of the order.
             preferences: Examples for the preference accuracy, a second validation loader; may be empty.
             preference_form: What those are like.
@@ -106,7 +134,7 @@ class PairDataModule(lightning.LightningDataModule):
         super().__init__()
         self.training, self.validation, self.form = list(training), list(validation), form
         self.preferences, self.preference_form = list(preferences), preference_form
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.step, self.seed = batch_size, step, seed
 
     def steps(self, accumulation: int, world: int) -> int:
         """Optimizer steps of an epoch.
@@ -123,7 +151,7 @@ class PairDataModule(lightning.LightningDataModule):
         rank = self.trainer.global_rank if self.trainer else 0
         # Devices need equal numbers of batches; what fills up counts for nothing, so that no pair counts twice.
         examples = examples + [form.blank(examples[0])] * (-len(examples) % world)
-        order = epoch_order(len(examples), self.seed, shuffle, world, rank)
+        order = StepOrder([form.length(item) for item in examples], self.step * shuffle, self.seed, world, rank)
         return ResumableLoader(examples, order, self.batch_size, form.collate)
 
     def train_dataloader(self) -> DataLoader[Tokens]:

@@ -63,7 +63,7 @@ def data_module(
         fitting(form.examples(rows, kind == "training"), form, max_length, kind)
         for rows, kind in ((training, "training"), (validation, "validation"))
     )
-    return PairDataModule(*sides, form=form, batch_size=batch_size, seed=0)
+    return PairDataModule(*sides, form=form, batch_size=batch_size, step=2 * batch_size, seed=0)
 
 
 def refiner_module(

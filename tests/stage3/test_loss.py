@@ -9,6 +9,7 @@ import lightning
 import pytest
 import torch
 
+from datamodules.pairs import StepOrder
 from rapo_lightning.models.causal_model import load_causal_model
 from rapo_lightning.recipe import Lora, Stage3
 from rapo_lightning.stage3.engines.lightning.module import RefinerModule
@@ -110,3 +111,20 @@ def test_what_fills_up_a_share_has_no_loss(language_model: Path, count: int) -> 
             counted += sum(int((batch["labels"] != -100).sum()) for batch in share)
         assert batches[0] == batches[1]
         assert counted == sum(label != -100 for tokens in data.training for label in tokens["labels"])
+
+
+def test_a_step_has_the_same_pairs_on_any_number_of_devices_and_alike_ones_together() -> None:
+    lengths = [7, 3, 9, 1, 5, 8, 2, 6]
+    alone = StepOrder(lengths, 4, seed=3)
+    alone.set_epoch(2)
+    order = list(alone)
+    assert sorted(order) == list(range(8))
+    for start in (0, 4):
+        step = [lengths[place] for place in order[start : start + 4]]
+        assert step == sorted(step, reverse=True)
+    for rank in range(2):
+        share = StepOrder(lengths, 4, seed=3, world=2, rank=rank)
+        assert list(share) != order[rank::2]
+        share.set_epoch(2)
+        assert list(share) == order[rank::2]
+    assert list(StepOrder(lengths, 0, seed=3)) == list(range(8))

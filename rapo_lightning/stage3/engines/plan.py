@@ -153,8 +153,8 @@ class Plan:
         )
         held_out = accuracy.examples(self.preferences, False) if self.kind.view == "sft" and self.preferences else []
         kept = [example for example in held_out if accuracy.length(example) <= stage3.max_length]
-        size = stage3.optimizer.micro_batch_size
-        return PairDataModule(training, validation, objective, size, self.recipe.seed, kept, accuracy)
+        sizes = stage3.optimizer.micro_batch_size, stage3.optimizer.batch_size
+        return PairDataModule(training, validation, objective, *sizes, self.recipe.seed, kept, accuracy)
 
 
 def _rows(views: PairViews, name: str) -> dict[str, Rows]:

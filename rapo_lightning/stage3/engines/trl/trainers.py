@@ -19,7 +19,7 @@ from trl import (
 )
 
 from datamodules import PairDataModule
-from datamodules.pairs import Form, Tokens, epoch_order
+from datamodules.pairs import Form, StepOrder, Tokens
 
 from ....recipe import Stage3
 from ...objectives import Objective, PreferenceAccuracy
@@ -37,7 +37,8 @@ class Ours:
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         # Accelerate deals its batches out to the devices, so a step has the same pairs as in the engine `lightning`.
-        return epoch_order(len(self.pairs.training), self.pairs.seed)
+        pairs = self.pairs
+        return StepOrder([pairs.form.length(item) for item in pairs.training], pairs.step, pairs.seed)
 
 
 class Validated(Ours):
