@@ -23,7 +23,17 @@ from tests.helpers import tiny_language_model, tiny_recipe
 from tests.stage3.runs import write_rounds
 
 _KEPT = {"best.ckpt", "last.ckpt"}
-_TOP = {"trajectories", "recipe.yaml", "recipes", "README.md", "checkpoints", "logs", "metrics.csv", "refiner"}
+_TOP = {
+    "trajectories",
+    "recipe.yaml",
+    "recipes",
+    "README.md",
+    "checkpoints",
+    "logs",
+    "metrics.csv",
+    "curves.png",
+    "refiner",
+}
 
 
 @dataclass(frozen=True)

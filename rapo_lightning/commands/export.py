@@ -1,4 +1,4 @@
-"""`export`: a run's trajectories as CSV, prompt files for benchmarks, and training pairs as parquet."""
+"""`export`: a run's trajectories as CSV, prompt files for benchmarks, training pairs as parquet, and its refiner for others."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ def export(
     views: str = "",
     filters: str = "",
     push: str = "",
+    merged: str = "",
+    push_refiner: str = "",
     private: bool = True,
 ) -> None:
-    """Write a run's trajectories as CSV, its best prompts for a benchmark, or its training pairs.
+    """Write a run's trajectories as CSV, its best prompts for a benchmark, its training pairs, or its refiner for others.
 
     Args:
-        run: Run folder; for `--prompts` also a CSV that `refine --input` wrote.
+        run: Run folder; for `--prompts` also a CSV that `refine --input` wrote, for `--merged` and `--push_refiner` also a
+            refiner's own folder.
         csv: CSV to write: every row with all columns, lists as JSON.
         prompts: Folder to write: prompts.csv, prompt_file.json (VBench), source.txt and refined.txt, with videos named after the
             users' prompts.
@@ -37,17 +40,21 @@ def export(
         views: Folder to write: training pairs as parquet, for supervised (sft), preference and unpaired training with TRL.
         filters: Recipe whose `stage3` chooses the pairs; default: the run's own.
         push: Dataset on the hub, OWNER/NAME, that gets the views too.
-        private: Whether a dataset that `--push` makes is seen by its owner alone.
+        merged: Folder to write: the refiner merged into its base, a model that transformers alone loads.
+        push_refiner: Model on the hub, OWNER/NAME, that gets the refiner's folder with its card.
+        private: Whether what `--push` and `--push_refiner` make is seen by its owner alone.
 
     Raises:
-        UserError: If none is asked for, or the run has no trajectories.
+        UserError: If none is asked for, or the run has no trajectories or no refiner.
     """
-    if not (csv or prompts or views) or samples < 1:
+    if not (csv or prompts or views or merged or push_refiner) or samples < 1:
         raise UserError(
-            "`export` needs `--csv FILE`, `--prompts FOLDER` or `--views FOLDER`, and `--samples` of at least 1. Got "
-            f"{csv!r}, {prompts!r}, {views!r} and {samples}; name what to write."
+            "`export` needs `--csv FILE`, `--prompts FOLDER`, `--views FOLDER`, `--merged FOLDER` or `--push_refiner OWNER/NAME`, "
+            f"and `--samples` of at least 1. Got {csv!r}, {prompts!r}, {views!r}, {merged!r}, {push_refiner!r} and {samples}; name "
+            "what to write."
         )
     _check_push(push, views)
+    _check_refiner(run, merged, push_refiner)
     for name, place in (("prompts", prompts), ("views", views)):
         if place and Path(place).is_file():
             raise UserError(f"`--{name}` must be a folder. Got {place!r}, which is a file; name another.")
@@ -58,14 +65,43 @@ def export(
     if views:
         _export_views(Path(run), Path(views), filters)
     if push:
-        from ..stage3.pairs.files import push_folder
+        from ..stage3.pairs.files import push_views
 
-        push_folder(Path(views), push, private)
+        push_views(Path(views), push, private)
+    if merged or push_refiner:
+        _export_refiner(run, merged, push_refiner, private)
+
+
+def _is_repository(text: str) -> bool:
+    owner, _, name = text.partition("/")
+    return bool(owner and name and "/" not in name)
+
+
+def _check_refiner(run: str, merged: str, repository: str) -> None:
+    """Looks at what can be wrong with a refiner's export before anything is written."""
+    from ..stage3.merged import check_target, refiner_of_run
+
+    if repository and not _is_repository(repository):
+        raise UserError(f"`--push_refiner` needs OWNER/NAME. Got {repository!r}; name both.")
+    if merged or repository:
+        refiner_of_run(run)
+    if merged:
+        check_target(Path(merged))
+
+
+def _export_refiner(run: str, merged: str, repository: str, private: bool) -> None:
+    from ..stage3.hub import push_folder
+    from ..stage3.merged import refiner_of_run, write_merged
+
+    settings = refiner_of_run(run)
+    if merged:
+        write_merged(settings, Path(merged))
+    if repository:
+        push_folder(settings.path, repository, private, "model", "The refiner")
 
 
 def _check_push(repository: str, folder: str) -> None:
-    owner, _, name = repository.partition("/")
-    if repository and (not folder or not owner or not name or "/" in name):
+    if repository and not (folder and _is_repository(repository)):
         raise UserError(
             f"`--push` needs OWNER/NAME, and `--views FOLDER` to write first. Got {repository!r} and {folder!r}; name both."
         )

@@ -29,6 +29,7 @@ def finetune(recipe: Recipe, *, out: str = "", pairs: str = "", dry_run: bool = 
     from ..running.folder import locked, run_folder, save_recipe
     from ..running.pool import fetch_models
     from ..running.trainer import check_trainer
+    from ..stage3.adapter import check_quantization
     from ..stage3.pairs import load_pairs
     from ..stage3.pairs.dry_run import dry_run_text
     from ..stage3.run import base_checkpoint, train_refiner
@@ -42,6 +43,7 @@ def finetune(recipe: Recipe, *, out: str = "", pairs: str = "", dry_run: bool = 
         say(dry_run_text(views, build_reader(recipe.stage3), recipe.stage3.reader))
         return run_folder(recipe, out) / "refiner"
     say(str(views.funnel))
+    check_quantization(recipe)
     with locked(run_folder(recipe, out)) as folder:
         fetch_models(recipe, ("language_model",))
         save_recipe(recipe_text(recipe), folder, "finetune")

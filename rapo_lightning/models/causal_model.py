@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from ..checkpoints import loading, locate
 from ..data.ids import derived_seed
@@ -29,23 +29,52 @@ def with_adapter(model: Any, adapter: str, key: str) -> Any:
     from peft import PeftModel
 
     with loading("adapter", adapter):
-        # In the base's own type: adapters are stored in bfloat16 and would otherwise be kept in float32 beside it.
-        return PeftModel.from_pretrained(model, locate(adapter), adapter_name=key, autocast_adapter_dtype=False)
+        return PeftModel.from_pretrained(
+            model, locate(adapter), adapter_name=key, autocast_adapter_dtype=needs_float32(adapter)
+        )
+
+
+def needs_float32(adapter: str) -> bool:
+    """Whether an adapter is held in float32 beside a base of another type.
+
+    LoRA's matrices are not: they are stored in bfloat16 anyway. DoRA's magnitudes are the norms of weights, and what training
+    changed of them would be lost to bfloat16's eight bits.
+
+    Args:
+        adapter: PEFT folder.
+    """
+    from peft import PeftConfig
+
+    return bool(getattr(PeftConfig.from_pretrained(locate(adapter)), "use_dora", False))
+
+
+def _nf4(dtype: torch.dtype, device: torch.device | str) -> dict[str, Any]:
+    """Arguments for a base in QLoRA's normal float of four bits, its constants quantized too (arXiv:2305.14314, section 3)."""
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def load_causal_model(
-    checkpoint: str, dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint: str,
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    quantization: Literal["none", "nf4"] = "none",
+    device: torch.device | str = "cuda",
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Loads a causal language model on the CPU and its tokenizer, padding on the left.
 
     Args:
         checkpoint: Name in the checkpoint manifest, folder, or hub id.
         dtype: As in `TransformersLanguageModel`.
+        quantization: `nf4` quantizes the linear layers but the output's on loading; needs bitsandbytes.
+        device: Where a quantized model is put; any other is on the CPU.
     """
     path = locate(checkpoint)
     weights = _DTYPES.get(dtype, torch.bfloat16 if torch.cuda.is_available() else torch.float32)
     with loading("language model", path):
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, trust_remote_code=False)
+        quantized = _nf4(weights, device) if quantization == "nf4" else {}
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, trust_remote_code=False, **quantized)
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -20,6 +20,10 @@ FILTERS: Mapping[str, str] = {
 """The shipped filters of `stage3.pairs`: class by name."""
 
 
+ALL_LINEAR = "all-linear"
+"""What stands for all linear layers in `stage3.lora.target_modules` (PEFT's name)."""
+
+
 def _usual_filters() -> list[dict[str, Any]]:
     return [{"filter": "winner"}, {"filter": "margin"}, {"filter": "words"}]
 
@@ -61,10 +65,21 @@ class Lora:
     target_modules: list[str] = field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     )
-    """Adapted layers (Open-Sora-Plan's refiner)."""
+    """Adapted layers (Open-Sora-Plan's refiner); `[all-linear]` for all linear layers but the output's (QLoRA)."""
+    variant: Literal["lora", "dora", "rslora"] = "lora"
+    """Form of the adapter: LoRA (paper; its update is scaled by alpha / r), DoRA (arXiv:2402.09353: a trained magnitude for each output
+    of a layer beside it; vLLM cannot load it), or rsLoRA (arXiv:2312.03732: scaled by alpha / sqrt(r), for high ranks)."""
+    quantization: Literal["none", "nf4"] = "none"
+    """How the frozen base is held in training (ours: as it is). `nf4` is QLoRA's four bits, quantized doubly (arXiv:2305.14314); it
+    needs a CUDA device and `pip install 'rapo-lightning[qlora]'`. The adapter fits the unquantized base still."""
 
     def __post_init__(self) -> None:
         """Checks ranges."""
+        if ALL_LINEAR in self.target_modules and len(self.target_modules) > 1:
+            raise ValueError(
+                f"`stage3.lora.target_modules` must name layers, or be [{ALL_LINEAR}] alone. Got {self.target_modules}; leave "
+                "one of both out."
+            )
         if min(self.r, self.alpha) < 1 or not 0 <= self.dropout < 1 or not self.target_modules:
             raise ValueError(
                 "`stage3.lora` needs r and alpha >= 1, 0 <= dropout < 1 and at least one of target_modules. Got "
@@ -74,14 +89,23 @@ class Lora:
 
 @dataclass
 class Optimizer:
-    """AdamW with linear warm-up and cosine decay to zero."""
+    """AdamW with linear warm-up."""
 
     lr: float = 1.5e-4
     """Peak learning rate (Open-Sora-Plan's refiner)."""
     weight_decay: float = 0.0
     """Weight decay (ours)."""
     warmup_share: float = 0.1
-    """Share of the steps with rising rate (Open-Sora-Plan's refiner)."""
+    """Share of the steps with rising rate (Open-Sora-Plan's refiner; VPO)."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """What the rate does after them: a cosine to zero (ours), a line to zero (Open-Sora-Plan's refiner, by transformers' default; VPO's
+    DPO), or nothing (VPO's supervised training)."""
+    clip: float = 1.0
+    """Norm that a step's gradient is shortened to (the default of transformers and TRL, so Open-Sora-Plan's refiner); 0 for
+    none. `trainer.gradient_clip_val` wins where it is set."""
+    spike: float = 10.0
+    """How many times the running median a step's gradient norm may be (ours); a step above it is skipped, see
+    `stage3.guards.SpikeRule`. 0 takes every step."""
     batch_size: int = 32
     """Pairs per optimizer step, over all devices (paper)."""
     micro_batch_size: int = 8
@@ -90,6 +114,11 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
+        if not (0 <= self.clip < math.inf and (self.spike == 0 or 1 < self.spike < math.inf)):
+            raise ValueError(
+                "`stage3.optimizer` needs clip >= 0, and a spike above 1 or 0 for none. Got "
+                f"clip={self.clip}, spike={self.spike}."
+            )
         sizes = min(self.batch_size, self.micro_batch_size)
         if sizes < 1 or self.batch_size % self.micro_batch_size or not self.lr > 0 or not 0 <= self.warmup_share <= 1:
             raise ValueError(
@@ -119,6 +148,9 @@ class Stage3:
     checkpoint_steps: int = 50
     """Optimizer steps between two checkpoints within an epoch (ours), from which a killed training goes on; 0 saves at the
     ends of epochs alone. What is learned does not depend on it."""
+    gradient_checkpointing: bool = False
+    """Whether activations are computed again in the backward pass instead of kept (ours; Open-Sora-Plan's refiner does): less
+    memory, a forward pass more for each step. What is learned does not depend on it, so a training can go on with it."""
     max_length: int = 512
     """Longest pair in tokens (ours); longer ones are dropped and counted."""
     system: str = ""

@@ -46,6 +46,11 @@ def is_main_process() -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a small text file whole or not at all; errors as `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, contents: bytes) -> None:
     """Writes a small file whole or not at all.
 
     Raises:
@@ -56,8 +61,8 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Never through a link that somebody laid there.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(contents)
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

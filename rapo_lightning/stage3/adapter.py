@@ -4,10 +4,86 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from peft import LoraConfig, get_peft_model
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import Conv1D
+from transformers.utils import is_bitsandbytes_available
 
 from ..errors import UserError
-from ..recipe import Stage3
+from ..recipe import Lora, Recipe, Stage3
+from ..recipe.training import ALL_LINEAR
+
+
+def check_quantization(recipe: Recipe) -> None:
+    """Looks whether a quantized base can be trained on here; to be called before anything is fetched or loaded.
+
+    Raises:
+        UserError: If `stage3.lora.quantization` is set, and bitsandbytes or a CUDA device is missing.
+    """
+    chosen = recipe.stage3.lora.quantization
+    if chosen == "none":
+        return
+    needs = f"`stage3.lora.quantization: {chosen}` needs bitsandbytes and a CUDA device."
+    if not is_bitsandbytes_available():
+        raise UserError(
+            f"{needs} Got no bitsandbytes that transformers takes; run `pip install 'rapo-lightning[qlora]'`, or set it to none."
+        )
+    if not torch.cuda.is_available() or recipe.trainer.get("accelerator") == "cpu":
+        raise UserError(
+            f"{needs} Got none that `trainer` may use; train on a machine with one, or set quantization to none."
+        )
+
+
+def linear_layers(base: Any) -> list[str]:
+    """Last names of a model's linear layers, the output's aside, sorted: what an adapter is usually put on.
+
+    Args:
+        base: A causal language model of transformers, quantized or not.
+    """
+    output = base.get_output_embeddings()
+    found = {
+        name.rsplit(".", 1)[-1]
+        for name, layer in base.named_modules()
+        if isinstance(layer, (torch.nn.Linear, Conv1D)) and layer is not output
+    }
+    return sorted(found)
+
+
+def lora_config(base: Any, lora: Lora) -> LoraConfig:
+    """PEFT's configuration of the adapter; layers are named one by one, so that PEFT and vLLM find the same ones.
+
+    Args:
+        base: The model it will be put on.
+        lora: Settings.
+
+    Raises:
+        UserError: If one of `target_modules` is no layer of the base.
+    """
+    layers = linear_layers(base)
+    if lora.target_modules != [ALL_LINEAR]:
+        names = [name for name, _ in base.named_modules()]
+        # PEFT's rule; it passes over a name that fits nothing where another one does.
+        lacking = [
+            target
+            for target in lora.target_modules
+            if not any(name == target or name.endswith(f".{target}") for name in names)
+        ]
+        if lacking:
+            raise UserError(
+                f"`stage3.lora.target_modules` must name layers of the language model. Got {', '.join(lacking)}; it has "
+                f"{', '.join(layers)}, or all of these as [{ALL_LINEAR}]."
+            )
+        layers = list(lora.target_modules)
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=layers,
+        use_dora=lora.variant == "dora",
+        use_rslora=lora.variant == "rslora",
+        task_type="CAUSAL_LM",
+    )
 
 
 def trainable(base: Any, stage3: Stage3) -> Any:
@@ -21,21 +97,26 @@ def trainable(base: Any, stage3: Stage3) -> Any:
         A `peft.PeftModel`.
 
     Raises:
-        UserError: If the model has none of the layers that `stage3.lora.target_modules` names.
+        UserError: As `lora_config`, or if PEFT cannot adapt one of the layers.
     """
     base.config.use_cache = False
-    lora = stage3.lora
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
-        task_type="CAUSAL_LM",
-    )
+    if stage3.gradient_checkpointing:
+        _forget_activations(base)
     try:
-        return get_peft_model(base, config)
+        return get_peft_model(base, lora_config(base, stage3.lora))
     except ValueError as error:
         raise UserError(
-            f"`stage3.lora.target_modules` must name layers of the language model. Got {lora.target_modules}: "
-            f"{' '.join(str(error).split())[:200]}"
+            f"`stage3.lora.target_modules` must name layers that can be adapted. Got {stage3.lora.target_modules}: "
+            f"{' '.join(str(error).split())[:200]}; it has {', '.join(linear_layers(base))}."
         ) from error
+
+
+def _forget_activations(base: Any) -> None:
+    """Has the blocks of a model computed again in the backward pass (Chen et al., arXiv:1604.06174)."""
+    # The older name is that of transformers 5.0, and goes in 6.
+    enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    for layer in base.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            # Only blocks in training mode are; what is within them keeps its own mode, as the frozen base has no dropout.
+            layer.training = True

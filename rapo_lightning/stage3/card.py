@@ -20,8 +20,8 @@ tags: [prompt-refinement, text-to-video, rapo-lightning]
 ---
 # Prompt refiner for {video_model}
 
-Rewrites a person's short prompt into one that {video_model} follows better. A LoRA adapter for `{base}`, fine-tuned on
-{origin}.
+Rewrites a person's short prompt into one that {video_model} follows better. A {kind} adapter for `{base}`, fine-tuned on
+{origin}.{serving}
 
 ```python
 from rapo_lightning import Refiner
@@ -42,7 +42,7 @@ The conversation it answers has this system message, and the request as the user
 | data | {report} |
 | verifiers | {verifiers} |
 | objective | {objective}, batch {batch} |
-| LoRA | rank {r}, alpha {alpha}, dropout {dropout}, {modules} |
+| {kind} | rank {r}, alpha {alpha}, dropout {dropout}, {modules}{quantized} |
 | {monitor} | {figure} (epoch {epoch}, the best of {epochs}) on {validation} pairs whose prompts are never trained on |
 | seed | {seed} |
 | recipe hash of the trajectories | {recipe_hash} |
@@ -57,6 +57,10 @@ _MONITORS = {
     "val_preference": "share of held-out preferences",
     "val_reward": "held-out reward",
 }
+_KINDS = {"lora": "LoRA", "dora": "DoRA", "rslora": "rsLoRA"}
+_NO_VLLM = """
+
+vLLM cannot load a DoRA adapter; for a server, merge it into its base first: `rapo-lightning export runs/{name} --merged FOLDER`."""
 _PAIRS = "pairs of a request and the prompt that answers it, such as stage 1's reverse construction makes (RAPO, arXiv:2504.11739)"
 
 
@@ -117,6 +121,9 @@ def card_text(recipe: Recipe, settings: RefinerFolder, summary: TrainingSummary)
         ),
         epochs=summary.phases[-1].epochs,
         batch=stage3.optimizer.batch_size,
+        kind=_KINDS[stage3.lora.variant],
+        serving=_NO_VLLM.format(name=recipe.name) if stage3.lora.variant == "dora" else "",
+        quantized=f"; on the base in {stage3.lora.quantization}" if stage3.lora.quantization != "none" else "",
         r=stage3.lora.r,
         alpha=stage3.lora.alpha,
         dropout=stage3.lora.dropout,

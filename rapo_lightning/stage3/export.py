@@ -63,7 +63,12 @@ def export(settings: RefinerFolder, model: Any, tokenizer: Any, card: str) -> No
     Raises:
         RunError: If the disk is full or read-only.
     """
-    _replace(settings.path, lambda incoming: _write(incoming, settings, model, tokenizer, card))
+    write_folder(
+        settings.path,
+        lambda place: _write(place, settings, model, tokenizer, card),
+        "refiner",
+        "choose another `--out`, and run the same command again: the training is kept",
+    )
 
 
 def copy_refiner(source: Path, folder: Path) -> None:
@@ -78,7 +83,13 @@ def copy_refiner(source: Path, folder: Path) -> None:
     """
     recover(folder)
     if not _is_copy(source, folder):
-        _replace(folder, lambda incoming: shutil.copytree(source, incoming, dirs_exist_ok=True))
+        write_folder(
+            folder, lambda place: _copy(source, place), "refiner", "choose another `--out`, and run the same command again"
+        )  # fmt: skip
+
+
+def _copy(source: Path, folder: Path) -> None:
+    shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
 def _is_copy(source: Path, folder: Path) -> bool:
@@ -89,10 +100,21 @@ def _is_copy(source: Path, folder: Path) -> bool:
     return not any(filecmp.cmpfiles(source, folder, names)[1:])
 
 
-def _replace(folder: Path, write: Callable[[Path], object]) -> None:
-    """Writes a folder beside its place and renames it."""
+def write_folder(folder: Path, write: Callable[[Path], None], what: str, advice: str) -> None:
+    """Writes a folder that appears whole or not at all; an older one stays until then.
+
+    Args:
+        folder: The folder.
+        write: Fills an empty folder.
+        what: What is in it, for messages.
+        advice: What to do beside making room where it cannot be written.
+
+    Raises:
+        RunError: If the disk is full or read-only.
+    """
     incoming, replaced = (folder.with_name(folder.name + end) for end in (_INCOMING, _REPLACED))
     try:
+        shutil.rmtree(incoming, ignore_errors=True)
         make_folder(incoming)
         write(incoming)
         if folder.exists():
@@ -100,17 +122,24 @@ def _replace(folder: Path, write: Callable[[Path], object]) -> None:
         os.replace(incoming, folder)
     except (OSError, SafetensorError) as error:
         raise RunError(
-            f"The refiner cannot be written to {folder}: {getattr(error, 'strerror', None) or error}. Make room or choose another `--out`, and "
-            "run the same command again: the training is kept."
+            f"The {what} cannot be written to {folder}: {getattr(error, 'strerror', None) or error}. Make room or {advice}."
         ) from error
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _rounded(name: str, value: torch.Tensor) -> torch.Tensor:
+    """A tensor of the adapter as it is stored.
+
+    bfloat16 halves the file; for the matrices the rounding is far below what training at these rates resolves. DoRA's
+    magnitudes are norms of weights, of which training changes less than bfloat16 tells apart.
+    """
+    return value.float() if "lora_magnitude_vector" in name else value.to(torch.bfloat16)
 
 
 def _write(folder: Path, settings: RefinerFolder, model: Any, tokenizer: Any, card: str) -> None:
     # The name by which others find the base, not the folder it was loaded from here.
     model.peft_config["default"].base_model_name_or_path = hub_name(settings.base_model)
-    # bfloat16 halves the file; the rounding is far below what training at these rates resolves.
-    weights = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items() if "lora_" in name}
+    weights = {name: _rounded(name, value) for name, value in model.state_dict().items() if "lora_" in name}
     # No embeddings: the base has them, and to find out PEFT would ask the hub.
     model.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
     tokenizer.save_pretrained(folder)

@@ -21,6 +21,7 @@ from ..recipe.identity import digest
 from ..running.folder import write_text
 from .adapter import trainable
 from .card import TrainingSummary, card_text
+from .curves import write_curves
 from .engines import Engine, Plan, make_engine, phases
 from .engines.metrics import joined_metrics
 from .export import export, recover, vocabulary
@@ -97,6 +98,7 @@ def _export(
     metrics = joined_metrics(plan.folder, [item.identity for item in plans])
     if metrics:
         write_text(plan.folder / "metrics.csv", metrics)
+        write_curves(plan.folder, metrics, best.epoch)
     told = "" if math.isnan(best.figure) else f", {plan.monitor[0]} {best.figure:.4f}"
     say(f"refiner written to {planned.path} (epoch {best.epoch}{told})")
 
@@ -127,7 +129,8 @@ def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
     if engines[-1].is_finished() and _is_exported(planned) and not plans[-1].is_trial:
         say(f"This training is done: its refiner is in {planned.path}.")
         return planned.path
-    model, tokenizer = load_causal_model(base, "float32" if plans[0].precision == "32-true" else "bfloat16")
+    dtype: Any = "float32" if plans[0].precision == "32-true" else "bfloat16"
+    model, tokenizer = load_causal_model(base, dtype, recipe.stage3.lora.quantization, engines[0].device)
     previous: Engine | None = None
     for plan, engine in zip(plans, engines, strict=True):
         # The adapter before is taken off the base, and the next one begins with its weights.

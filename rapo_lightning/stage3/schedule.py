@@ -1,22 +1,36 @@
-"""How the learning rate goes."""
+"""How the learning rate goes over a training."""
 
 from __future__ import annotations
 
 import math
 
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_cosine_schedule_with_warmup
+import torch
+from transformers import get_scheduler
 
-from ..recipe import Optimizer as Settings
+from ..recipe import Optimizer
+
+NAMES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+"""Transformers' name of each `stage3.optimizer.schedule`."""
 
 
-def learning_rates(optimizer: Optimizer, settings: Settings, steps: int) -> LambdaLR:
-    """Warm-up and cosine decay per step.
+def warmup_steps(settings: Optimizer, steps: int) -> int:
+    """Optimizer steps with rising rate: the share of all, rounded up as transformers does.
 
     Args:
-        optimizer: The optimizer with its peak rate.
-        settings: Settings.
+        settings: The optimizer.
         steps: Optimizer steps of the whole training.
     """
-    return get_cosine_schedule_with_warmup(optimizer, math.ceil(steps * settings.warmup_share), steps)
+    return math.ceil(steps * settings.warmup_share)
+
+
+def learning_rates(
+    optimizer: torch.optim.Optimizer, settings: Optimizer, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The schedule, to be stepped after every optimizer step.
+
+    Args:
+        optimizer: Its groups have the peak rate.
+        settings: The recipe's.
+        steps: Optimizer steps of the whole training.
+    """
+    return get_scheduler(NAMES[settings.schedule], optimizer, warmup_steps(settings, steps), steps)

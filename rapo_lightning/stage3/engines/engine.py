@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LRScheduler
 
 from datamodules import PairDataModule
 
@@ -40,6 +41,11 @@ class Engine(ABC):
             UserError: If this engine cannot do it.
         """
         self.plan = plan
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where this process trains."""
 
     @abstractmethod
     def is_finished(self) -> bool:
@@ -97,7 +103,7 @@ def accumulation(settings: Settings, world: int) -> int:
     return settings.batch_size // (settings.micro_batch_size * world)
 
 
-def optimization(model: Any, settings: Settings, lr: float, steps: int) -> tuple[Optimizer, LambdaLR]:
+def optimization(model: Any, settings: Settings, lr: float, steps: int) -> tuple[Optimizer, LRScheduler]:
     """AdamW over the trained parameters, and its rates per step; the same for every engine.
 
     Args:

@@ -9,7 +9,7 @@ from ...recipe.components import Component
 from .by_text import share_right
 from .filter import Candidate, Reader
 from .funnel import Step
-from .views import PairViews
+from .views import FEATURES, PairViews
 
 _EXAMPLES = 3
 _WIDEST = 300
@@ -29,7 +29,7 @@ def dry_run_text(views: PairViews, reader: Reader | None, named: Component) -> s
     header = ("left after", counted, "prompts", *(["all right"] if reader else []))
     steps = [(step.name, len(step.kept), step.prompts, *_right(step, reader)) for step in funnel.steps]
     lines = [str(funnel), "", *("".join(f"{cell!s:>12}" for cell in row) for row in (header, *steps)), ""]
-    for name in ("sft", "preference", "unpaired"):
+    for name in FEATURES:
         view = views.view(name)
         told = f"{len(view['train'])} for training, {len(view['validation'])} for validation"
         good = sum(sum(split["label"]) for split in view.values()) if name == "unpaired" else 0

@@ -12,6 +12,7 @@ from ...console import say
 from ...data.store import make_folder
 from ...errors import RunError
 from ...running.folder import write_text
+from ..hub import push_folder
 from .views import FEATURES, PairViews
 
 _CARD = """\
@@ -71,32 +72,20 @@ def _write(data: Dataset, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def push_folder(folder: Path, repository: str, private: bool) -> None:
-    """Puts an exported folder on the hub, as a dataset with a configuration for each view.
+def push_views(folder: Path, repository: str, private: bool) -> None:
+    """Puts an exported folder on the hub, as a dataset with a configuration for each view; see `hub.push_folder`.
 
     Args:
         folder: What `write_views` wrote.
         repository: `OWNER/NAME`; made if it is not there.
         private: Whether a new one is seen by its owner alone.
-
-    Raises:
-        RunError: If the hub refuses, or cannot be reached.
     """
-    from huggingface_hub import HfApi
-
-    try:
-        api = HfApi()
-        api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
-        api.upload_folder(
-            folder_path=folder,
-            repo_id=repository,
-            repo_type="dataset",
-            allow_patterns=["README.md", "*/train.parquet", "*/validation.parquet"],
-            delete_patterns=["*/*.parquet"],
-        )
-    except Exception as error:  # the hub's client raises its own, its transport's and value errors
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise RunError(
-            f"The views cannot be pushed to {repository!r}: {reason}. Log in with `hf auth login` and try again; they are in {folder}."
-        ) from error
-    say(f"pushed to {repository}{', seen by its owner alone if it was new' if private else ''}")
+    push_folder(
+        folder,
+        repository,
+        private,
+        "dataset",
+        "The views",
+        allow_patterns=["README.md", "*/train.parquet", "*/validation.parquet"],
+        delete_patterns=["*/*.parquet"],
+    )

@@ -104,7 +104,7 @@ def test_one_pair_is_trained_on_without_validation(recipe: Path, tmp_path: Path)
     assert main(["finetune", str(recipe), "--out", str(folder), "--stage3.epochs", "1", *ALLOW]) == 0
     card = (folder / "refiner/README.md").read_text()
     assert "1 pairs from 1 prompts (2 rounds of run; left after winner 1, margin 1, words 1); 1 trained on" in card
-    assert "not measured per token" in card
+    assert "| validation loss | not measured (epoch 1, the best of 1) |" in card
 
 
 def test_validate_finds_filters_and_readers_that_are_none(
@@ -212,7 +212,7 @@ def test_a_push_is_private_and_says_what_the_hub_says(
     for wrong in (["--push", "owner/pairs"], ["--views", str(tmp_path), "--push", "pairs"]):
         assert main(["export", str(run), "--csv", str(tmp_path / "x.csv"), *wrong]) == 2
         assert "`--push` needs OWNER/NAME, and `--views FOLDER`" in capsys.readouterr().err
-    assert files.FEATURES.keys() == {"sft", "preference", "unpaired"}
+    assert files.FEATURES.keys() == {"sft", "preference", "unpaired", "requests"}
 
 
 @pytest.mark.parametrize("name", ["SFT", "DPO", "KTO"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
@@ -16,11 +17,13 @@ from ....errors import UserError
 from ....running.callbacks import EndWhenAsked
 from ....running.interruption import INTERRUPTION
 from ....running.trainer import make_trainer
+from ...memory import memory_told
 from ...objectives import REFERENCE, Preferences
 from ..engine import Best, Engine, accumulation
 from ..metrics import next_log
 from ..plan import Plan
 from .checkpoints import BEST, LAST, WholeFiles, checkpoint_callbacks, read_checkpoint
+from .guards import TrainingGuard
 from .module import RefinerModule, load_adapter
 
 
@@ -38,6 +41,11 @@ class LightningEngine(Engine):
         """
         super().__init__(plan)
         self.trainer = _trainer(plan)
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process trains."""
+        return self.trainer.strategy.root_device
 
     def is_finished(self) -> bool:
         """Whether its last epoch is on disk, or an early stop was.
@@ -75,7 +83,7 @@ class LightningEngine(Engine):
                 path.unlink()
         last = plan.checkpoints / LAST
         resumed = last.is_file() and not plan.is_trial
-        with INTERRUPTION.watched():
+        with INTERRUPTION.watched(), memory_told(plan.recipe.stage3):
             trainer.fit(module, data, ckpt_path=str(last) if resumed else None)
         if REFERENCE in model.peft_config:
             model.delete_adapter(REFERENCE)
@@ -132,12 +140,13 @@ def _trainer(plan: Plan) -> lightning.Trainer:
         options,
         [
             *([LearningRateMonitor("step")] if logged else []),
+            TrainingGuard(plan.phase.lr, stage3.optimizer.spike),
             *stopping,
             *checkpoint_callbacks(plan.checkpoints, plan.monitored, stage3.checkpoint_steps),
             EndWhenAsked(),
         ],
         max_epochs=plan.phase.epochs,
-        gradient_clip_val=1.0,
+        gradient_clip_val=stage3.optimizer.clip,
         log_every_n_steps=1,
         num_sanity_val_steps=0,
         logger=[CSVLogger(**place), TensorBoardLogger(**place)],

@@ -18,6 +18,7 @@ from ....errors import RunError
 from ....recipe import Optimizer
 from ...objectives import Loss, Objective, PreferenceAccuracy
 from ..engine import optimization
+from .guards import look_at_step
 
 
 class RefinerModule(lightning.LightningModule):
@@ -46,7 +47,9 @@ class RefinerModule(lightning.LightningModule):
         self.accuracy = PreferenceAccuracy(objective.stage3, objective.tokenizer)
         # The base's weights are not in the checkpoint; `load_state_dict` below checks what is.
         self.strict_loading = False
-        self.train_loss, self.val_loss, self.val_preference = MeanMetric(), MeanMetric(), MeanMetric()
+        # By default these leave out what is no number, and a mean would look well.
+        self.train_loss, self.val_loss = MeanMetric(nan_strategy=math.inf), MeanMetric(nan_strategy=math.inf)
+        self.val_preference = MeanMetric()
         self.sums = torch.zeros(2)
         """Loss of the step in the making so far, and what it counts, on this device."""
 
@@ -73,6 +76,16 @@ class RefinerModule(lightning.LightningModule):
                 if parameter.grad is not None:
                     parameter.grad.mul_(factor)
         self.sums = torch.zeros(2, device=self.device)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Has the gradients looked at, which are divided by now, and clips them."""
+        look_at_step(self.trainer, optimizer)
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Logs the loss, and the share of preferred rounds, on prompts that are not trained on."""

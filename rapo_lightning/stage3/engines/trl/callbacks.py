@@ -132,6 +132,35 @@ class Keeping(TrainerCallback):  # type: ignore[misc]
             write_text(place / WHOLE, "")
 
 
+class Guard(TrainerCallback):  # type: ignore[misc]
+    """Ends a training whose loss, gradient or validation is no number, before that is saved."""
+
+    def __init__(self, lr: float) -> None:
+        """Takes what it may name.
+
+        Args:
+            lr: Peak learning rate.
+        """
+        self.lr = lr
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        """Looks at what a step or a validation gave.
+
+        Raises:
+            RunError: If one of it is no finite number.
+        """
+        for name in ("loss", "grad_norm", "eval_loss"):
+            found = (logs or {}).get(name)
+            if found is not None and not math.isfinite(float(found)):
+                raise RunError(
+                    f"A training needs losses and gradients that are finite numbers. Got {name} {float(found)} in step "
+                    f"{state.global_step}, which is not saved; what was saved before it is kept and good. Lower the learning rate "
+                    f"({self.lr:g}) and run the command again."
+                )
+
+
 class EndWhenAsked(TrainerCallback):  # type: ignore[misc]
     """Ends a training after the step in which the process was asked to end; it goes on from its last checkpoint."""
 

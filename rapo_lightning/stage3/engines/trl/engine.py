@@ -19,6 +19,7 @@ from ....errors import UserError
 from ....recipe.pairs import build_reader, build_rewards
 from ....running.interruption import INTERRUPTION
 from ....running.pool import ROLES, fetch_models, open_pool
+from ...memory import memory_told
 from ...objectives import REFERENCE
 from ...rewards import RewardTools, WeightedRewards
 from ..engine import Best, Engine, accumulation, optimization
@@ -29,6 +30,7 @@ from .callbacks import (
     FINISHED,
     Bar,
     EndWhenAsked,
+    Guard,
     Keeping,
     Metrics,
     best_weights,
@@ -83,6 +85,12 @@ class TrlEngine(Engine):
         self.accumulation = accumulation(plan.recipe.stage3.optimizer, self.world)
         self.rewards = self._rewards() if plan.phase.objective == "grpo" else None
 
+    @property
+    def device(self) -> torch.device:
+        """Where this process trains."""
+        on_cpu = self.plan.recipe.trainer.get("accelerator", "auto") == "cpu" or not torch.cuda.is_available()
+        return torch.device("cpu") if on_cpu else torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
     def is_finished(self) -> bool:
         """Whether the training came to its end."""
         return (self.plan.checkpoints / FINISHED).is_file()
@@ -105,7 +113,7 @@ class TrlEngine(Engine):
         if last is None and plan.phase.objective == "grpo" and plan.monitored:
             # What it begins with: the epochs are compared with that.
             trainer.evaluate()
-        with INTERRUPTION.watched(), warnings.catch_warnings():
+        with INTERRUPTION.watched(), memory_told(plan.recipe.stage3), warnings.catch_warnings():
             # Of TRL's own parts, about later versions.
             warnings.simplefilter("ignore", FutureWarning)
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -158,7 +166,12 @@ class TrlEngine(Engine):
         logs = plan.folder / "logs" / next_log(plan.folder, plan.identity)
         kept = Keeping(plan.checkpoints, plan.monitored, stage3.checkpoint_steps, stage3.patience)
         bar = [Bar()] if plan.recipe.trainer.get("enable_progress_bar", True) else []
-        for own in [*([] if plan.is_trial else [Metrics(logs / "metrics.csv"), kept]), EndWhenAsked(), *bar]:
+        for own in [
+            *([] if plan.is_trial else [Metrics(logs / "metrics.csv"), kept]),
+            Guard(plan.phase.lr),
+            EndWhenAsked(),
+            *bar,
+        ]:
             trainer.add_callback(own)
         if plan.phase.objective == "grpo":
             trainer.answers, trainer.table = self.answers, None if plan.is_trial else logs / "answers.csv"
@@ -186,7 +199,7 @@ class TrlEngine(Engine):
         """The arguments that all of TRL's configurations share."""
         plan = self.plan
         settings, options = plan.recipe.stage3.optimizer, plan.recipe.trainer
-        on_cpu = options.get("accelerator", "auto") == "cpu" or not torch.cuda.is_available()
+        on_cpu = self.device.type == "cpu"
         return {
             "output_dir": str(plan.checkpoints),
             "per_device_train_batch_size": settings.micro_batch_size,
@@ -195,7 +208,7 @@ class TrlEngine(Engine):
             "num_train_epochs": plan.phase.epochs,
             "max_steps": int(options["fast_dev_run"]) if plan.is_trial else -1,
             "learning_rate": plan.phase.lr,
-            "max_grad_norm": options.get("gradient_clip_val", 1.0),
+            "max_grad_norm": options.get("gradient_clip_val", settings.clip),
             "seed": plan.recipe.seed,
             "logging_steps": 1,
             "logging_nan_inf_filter": False,
