@@ -104,7 +104,7 @@ def test_one_pair_is_trained_on_without_validation(recipe: Path, tmp_path: Path)
     assert main(["finetune", str(recipe), "--out", str(folder), "--stage3.epochs", "1", *ALLOW]) == 0
     card = (folder / "refiner/README.md").read_text()
     assert "1 pairs from 1 prompts (2 rounds of run; left after winner 1, margin 1, words 1); 1 trained on" in card
-    assert "| validation loss | not measured (epoch 1, the best of 1) |" in card
+    assert "| validation loss | not measured (epoch 1, the best of 1)" in card
 
 
 def test_validate_finds_filters_and_readers_that_are_none(
