@@ -77,6 +77,10 @@ def _checked(recipe: Recipe, cycles: int, folder: Path) -> tuple[list[Prompt], s
     check_trainer(recipe.trainer)
     if recipe.trainer.get("fast_dev_run"):
         raise UserError("A loop needs its refiners. Got `trainer.fast_dev_run`, which keeps none; leave it out.")
+    if recipe.stage3.objective == "reward":
+        raise UserError(
+            "A loop needs a refiner in each cycle. Got `stage3.objective: reward`, which trains none; choose another."
+        )
     settings = recipe.evaluation
     prompts = read_prompts(recipe.prompts, recipe.limit)
     held_out = read_prompts(settings.prompts, settings.limit, "evaluation.prompts")

@@ -3,6 +3,7 @@
 from .base import Embedder, LanguageModel, Model, VideoModel, VisionLanguageModel, answer_and_choose, count_tokens
 from .diffusers_video import DiffusersVideoModel
 from .pool import Lent, ModelPool
+from .reward_model import RewardModel
 from .sentence_embedder import SentenceEmbedder
 from .server import ServerLanguageModel
 from .server_vision import ServerVisionLanguageModel
@@ -17,6 +18,7 @@ __all__ = [
     "Lent",
     "Model",
     "ModelPool",
+    "RewardModel",
     "SentenceEmbedder",
     "ServerLanguageModel",
     "ServerVisionLanguageModel",

@@ -56,6 +56,14 @@ def _nf4(dtype: torch.dtype, device: torch.device | str) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": device}}
 
 
+def tokenizer_of(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model's folder or hub id, which pads on the left."""
+    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
 def load_causal_model(
     checkpoint: str,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
@@ -75,9 +83,7 @@ def load_causal_model(
     with loading("language model", path):
         quantized = _nf4(weights, device) if quantization == "nf4" else {}
         model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, trust_remote_code=False, **quantized)
-        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer = tokenizer_of(path)
     # A checkpoint's own sampling defaults would only add warnings: decoding is greedy over perturbed scores.
     generation = model.generation_config
     generation.do_sample, generation.temperature, generation.top_p, generation.top_k = False, None, None, None

@@ -13,6 +13,7 @@ REWARDS: Mapping[str, str] = {
     "faithfulness": "rapo_lightning.stage3.rewards.Faithfulness",
     "length": "rapo_lightning.stage3.rewards.Length",
     "usable": "rapo_lightning.stage3.rewards.Usable",
+    "model": "rapo_lightning.stage3.rewards.Model",
     "service": "rapo_lightning.stage3.rewards.Service",
     "video": "rapo_lightning.collection.video_reward.VideoReward",
 }
@@ -133,7 +134,7 @@ class Grpo:
 
     rewards: list[dict[str, Any]] = field(default_factory=_usual_rewards)
     """What answers are rewarded for, added up, each as `{reward: NAME, weight: 1.0, parameter: value}`: `faithfulness`, `length`,
-    `usable` (texts alone), `video` (the recipe's video model and verifiers), `service` (a URL), or a class of yours."""
+    `usable`, `model` (texts alone), `video` (the recipe's video model and verifiers), `service` (a URL), or a class of yours."""
     group: int = 8
     """Texts that are compared for each request (PromptRL)."""
     unrefined: int = 2

@@ -74,7 +74,17 @@ def run_folder(recipe: Recipe, out: str) -> Path:
     return Path(out) if out else Path("runs") / recipe.name
 
 
-_WRITTEN = ("*", "records/*", "checkpoints/*/*", "refiner*/*", "recipes/*", "trajectories/*", "videos/*", "pending/*")
+_WRITTEN = (
+    "*",
+    "records/*",
+    "checkpoints/*/*",
+    "refiner*/*",
+    "reward*/*",
+    "recipes/*",
+    "trajectories/*",
+    "videos/*",
+    "pending/*",
+)
 """Where a run writes; loggers keep links of their own in `logs` and the like."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -13,6 +13,10 @@ from transformers.utils import is_bitsandbytes_available
 from ..errors import UserError
 from ..recipe import Lora, Recipe, Stage3
 from ..recipe.training import ALL_LINEAR
+
+Task = Literal["CAUSAL_LM", "SEQ_CLS"]
+HEAD = "score"
+"""Name of the layer that gives a classifier's number, in transformers."""
 
 
 def check_quantization(recipe: Recipe) -> None:
@@ -41,21 +45,22 @@ def linear_layers(base: Any) -> list[str]:
     Args:
         base: A causal language model of transformers, quantized or not.
     """
-    output = base.get_output_embeddings()
+    outputs = (base.get_output_embeddings(), getattr(base, HEAD, None))
     found = {
         name.rsplit(".", 1)[-1]
         for name, layer in base.named_modules()
-        if isinstance(layer, (torch.nn.Linear, Conv1D)) and layer is not output
+        if isinstance(layer, (torch.nn.Linear, Conv1D)) and not any(layer is output for output in outputs)
     }
     return sorted(found)
 
 
-def lora_config(base: Any, lora: Lora) -> LoraConfig:
+def lora_config(base: Any, lora: Lora, task: Task = "CAUSAL_LM") -> LoraConfig:
     """PEFT's configuration of the adapter; layers are named one by one, so that PEFT and vLLM find the same ones.
 
     Args:
         base: The model it will be put on.
         lora: Settings.
+        task: What the base is for; a classifier's head is trained whole.
 
     Raises:
         UserError: If one of `target_modules` is no layer of the base.
@@ -82,16 +87,18 @@ def lora_config(base: Any, lora: Lora) -> LoraConfig:
         target_modules=layers,
         use_dora=lora.variant == "dora",
         use_rslora=lora.variant == "rslora",
-        task_type="CAUSAL_LM",
+        task_type=task,
+        modules_to_save=[HEAD] if task == "SEQ_CLS" else None,
     )
 
 
-def trainable(base: Any, stage3: Stage3) -> Any:
+def trainable(base: Any, stage3: Stage3, task: Task = "CAUSAL_LM") -> Any:
     """The base, frozen, under a fresh adapter in float32; torch's seed decides how it starts.
 
     Args:
         base: A causal language model of transformers.
         stage3: Settings.
+        task: What the base is for.
 
     Returns:
         A `peft.PeftModel`.
@@ -103,7 +110,7 @@ def trainable(base: Any, stage3: Stage3) -> Any:
     if stage3.gradient_checkpointing:
         _forget_activations(base)
     try:
-        return get_peft_model(base, lora_config(base, stage3.lora))
+        return get_peft_model(base, lora_config(base, stage3.lora, task))
     except ValueError as error:
         raise UserError(
             f"`stage3.lora.target_modules` must name layers that can be adapted. Got {stage3.lora.target_modules}: "

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from ..data.resources import find
 from ..models.refiner_folder import RefinerFolder
+from ..models.reward_model import RewardFolder
 from ..recipe import Recipe
-from .engines import Phase
+from .engines import Best, Phase, Plan
 from .export import hub_name
 from .pairs import Funnel
 
@@ -134,4 +135,54 @@ def card_text(recipe: Recipe, settings: RefinerFolder, summary: TrainingSummary)
         validation=summary.validation,
         seed=recipe.seed,
         recipe_hash=", ".join(summary.report.recipe_hashes) or "none",
+    )
+
+
+_REWARD_CARD = """\
+---
+library_name: peft
+pipeline_tag: text-classification
+tags: [reward-model, text-to-video, rapo-lightning]
+---
+# Reward model for prompts of {video_model}
+
+Says how good a prompt is for a request, without a video. An adapter with a head for `{base}`, trained on {pairs} preferences between
+rounds of a closed loop (Bradley and Terry); only differences between prompts of one request mean something.
+
+```python
+from rapo_lightning.models import RewardModel
+
+reward = RewardModel.from_pretrained("{folder}")
+print(reward("a request", "a prompt for it"))
+```
+
+Trained for {epochs} epochs at a peak learning rate of {lr:g}, batch {batch}, seed {seed}; {monitor} {figure} (epoch {epoch}) on {validation} held-out
+preferences. Base identity {base_identity}. It learned the taste of the verifiers that scored the rounds; a refiner that is trained
+to please it can come to please it alone.
+"""
+
+
+def reward_card_text(plan: Plan, settings: RewardFolder, best: Best) -> str:
+    """The contents of `README.md` in a reward model's folder.
+
+    Args:
+        plan: The training.
+        settings: What the folder says of itself.
+        best: The epoch that was kept.
+    """
+    recipe, checkpoint = plan.recipe, plan.recipe.video_model.get("init_args", {}).get("checkpoint", "")
+    return _REWARD_CARD.format(
+        video_model=f"`{checkpoint}`" if checkpoint else "a video model",
+        base=hub_name(settings.base_model),
+        base_identity=settings.base_identity,
+        folder=f"runs/{recipe.name}/reward",
+        pairs=len(plan.rows["train"]),
+        validation=len(plan.rows["validation"]),
+        epochs=plan.phase.epochs,
+        lr=plan.phase.lr,
+        batch=recipe.stage3.optimizer.batch_size,
+        seed=recipe.seed,
+        monitor=_MONITORS[plan.monitor[0]],
+        figure="not measured" if math.isnan(best.figure) else f"{best.figure:.4f}",
+        epoch=best.epoch,
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..running.folder import write_bytes
+from ..running.folder import write_bytes, write_text
+from .engines.metrics import joined_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +25,23 @@ _FEW = 30
 
 Points = tuple[list[int], list[float]]
 """Optimizer steps and what was measured there."""
+
+
+def write_metrics(trainings: Sequence[str], folder: Path, best: int) -> None:
+    """Writes `metrics.csv`, the joined logs of trainings, and `curves.png`; nothing where nothing was logged.
+
+    Args:
+        trainings: Identities of the trainings, in order.
+        folder: The run's folder.
+        best: Epoch that is exported, from 1.
+
+    Raises:
+        RunError: If the disk is full or read-only.
+    """
+    metrics = joined_metrics(folder, trainings)
+    if metrics:
+        write_text(folder / "metrics.csv", metrics)
+        write_curves(folder, metrics, best)
 
 
 def write_curves(folder: Path, metrics: str, best: int) -> None:

@@ -18,14 +18,13 @@ from ..models.refiner_folder import RefinerFolder, read_refiner
 from ..recipe import Recipe, Stage3
 from ..recipe.components import check
 from ..recipe.identity import digest
-from ..running.folder import write_text
 from .adapter import trainable
 from .card import TrainingSummary, card_text
-from .curves import write_curves
+from .curves import write_metrics
 from .engines import Engine, Plan, make_engine, phases
-from .engines.metrics import joined_metrics
 from .export import export, recover, vocabulary
 from .pairs import PairViews, instruction
+from .reward import train_reward_model
 
 
 def base_checkpoint(recipe: Recipe) -> str:
@@ -95,10 +94,7 @@ def _export(
         plan.monitor[0], best.figure, best.epoch, plan.rows["train"][0]["prompt"][-1]["content"],
     )  # fmt: skip
     export(planned, model, tokenizer, card_text(plan.recipe, planned, summary))
-    metrics = joined_metrics(plan.folder, [item.identity for item in plans])
-    if metrics:
-        write_text(plan.folder / "metrics.csv", metrics)
-        write_curves(plan.folder, metrics, best.epoch)
+    write_metrics([item.identity for item in plans], plan.folder, best.epoch)
     told = "" if math.isnan(best.figure) else f", {plan.monitor[0]} {best.figure:.4f}"
     say(f"refiner written to {planned.path} (epoch {best.epoch}{told})")
 
@@ -119,9 +115,12 @@ def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
         views: From `load_pairs`.
 
     Returns:
-        The refiner's folder.
+        The refiner's folder, or for the objective `reward` the reward model's.
     """
     base = base_checkpoint(recipe)
+    if recipe.stage3.objective == "reward":
+        (plan,) = make_plans(recipe, folder, base, views)
+        return train_reward_model(plan, base)
     plans = make_plans(recipe, folder, base, views)
     engines = [make_engine(plan) for plan in plans]
     planned = _planned(plans[-1], base)

@@ -11,7 +11,11 @@ from transformers import Trainer
 
 from rapo_lightning import Refiner
 from rapo_lightning.cli import main
+from rapo_lightning.errors import UserError
+from rapo_lightning.models import RewardModel
+from rapo_lightning.prompting.answers import Refined
 from rapo_lightning.stage3.engines.trl.callbacks import WHOLE
+from rapo_lightning.stage3.rewards import Model
 from tests.helpers import tiny_recipe
 from tests.stage3.runs import write_rounds
 from tests.stage3.test_finetune import ALLOW, contents, same_adapter
@@ -154,3 +158,25 @@ def test_what_cannot_be_trained_is_said_before_a_model_is_loaded(
     assert finetune(recipe, tmp_path / "run", objective, engine, *options) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run/refiner").exists()
+
+
+def test_a_reward_model_prefers_what_won_and_rewards_and_chooses_by_it(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--stage3.reward.epochs", "6", "--stage3.reward.lr", "0.02"]
+    assert finetune(recipe, tmp_path / "run", "reward", "auto", *options) == 0
+    assert not (tmp_path / "run/refiner").exists()
+    assert logged(tmp_path / "run", "val_preference")[-1] == 1.0
+    reward = RewardModel.from_pretrained(tmp_path / "run/reward")
+    won, lost = reward.scores([("ball 3", "a red ball rolls 3"), ("ball 3", "ball 3")])
+    assert won > lost
+    # However they are batched.
+    assert reward("ball 3", "ball 3") == pytest.approx(lost, rel=1e-3)
+    found = Model(str(tmp_path / "run/reward")).rewards([Refined("ball 3", "ball 3")], None)  # type: ignore[arg-type]
+    assert found == pytest.approx([lost], rel=1e-3)
+    before = contents(tmp_path / "run")
+    assert finetune(recipe, tmp_path / "run", "reward", "auto", *options) == 0
+    assert "This training is done: its reward model is in" in capsys.readouterr().out
+    assert contents(tmp_path / "run") == before
+    with pytest.raises(UserError, match="A reward model is a folder with reward.yaml"):
+        RewardModel.from_pretrained(tmp_path)

@@ -12,12 +12,15 @@ import pytest
 
 from rapo_lightning import Refiner
 from rapo_lightning.cli import main
+from rapo_lightning.collection.video_reward import VideoReward
 from rapo_lightning.errors import RunError
 from rapo_lightning.models import ModelPool
 from rapo_lightning.models.causal_model import load_causal_model
 from rapo_lightning.prompting.answers import Refined
 from rapo_lightning.recipe import Recipe
+from rapo_lightning.recipe.files import load_recipe
 from rapo_lightning.recipe.objectives import Grpo
+from rapo_lightning.running.pool import open_pool
 from rapo_lightning.stage3.engines.trl.grpo import Answers
 from rapo_lightning.stage3.rewards import Faithfulness, Length, RewardTools, Service, Usable, WeightedRewards
 from tests.helpers import Letters, WordEmbedder, tiny_recipe
@@ -137,7 +140,10 @@ def test_a_reward_that_fails_is_named(
         (["--stage3.grpo.group", "5"], "must be a multiple of `stage3.grpo.group`. Got 16 and 5"),
         (["--stage3.optimizer.batch_size", "320"], "takes 40 requests a step"),
         (["--stage3.grpo.rewards", "[]"], "must name at least one reward"),
-        (["--stage3.grpo.rewards", "[{reward: beauty}]"], "with one of faithfulness, length, usable, service, video"),
+        (
+            ["--stage3.grpo.rewards", "[{reward: beauty}]"],
+            "with one of faithfulness, length, usable, model, service, video",
+        ),
         (["--stage3.grpo.rewards", "[{reward: faithfulness, by: reader}]"], "Got a recipe without `stage3.reader`"),
         (["--stage3.grpo.rewards", "[{reward: service, url: nowhere}]"], "needs an http(s) url"),
         (["--stage3.engine", "lightning"], "one that trains grpo: trl. Got 'lightning'"),
@@ -186,3 +192,24 @@ def test_a_service_is_asked_again_and_named_if_it_fails(monkeypatch: pytest.Monk
     answers += [httpx.Response(200, text="no json")] * 4
     with pytest.raises(RunError, match=r"must answer .* after 4 tries"):
         service.rewards(refined, TOOLS)
+
+
+def test_videos_reward_and_are_made_once(recipe: Path, tmp_path: Path) -> None:
+    loaded = load_recipe(recipe)
+    models = open_pool(loaded, ["video_model", "embedder"])
+    tools = RewardTools(loaded, tmp_path, models)
+    refined = [Refined("a red ball falls", "a red ball falls"), Refined("a red ball falls", "a blue square rolls")]
+    first = VideoReward(seeds=2).rewards(refined, tools)
+    assert len(first) == 2
+    assert all(0 <= value <= 1 for value in first)
+    lines = [line for path in (tmp_path / "records").glob("generations*") for line in path.read_text().splitlines()]
+    assert len(lines) == 4
+    generate = models.video.generate
+
+    def refuse(*rest: Any) -> Any:
+        raise AssertionError("made again")
+
+    models.video.generate = refuse  # type: ignore[method-assign]
+    assert VideoReward(seeds=2).rewards(refined, tools) == first
+    models.video.generate = generate  # type: ignore[method-assign]
+    assert len(VideoReward(seeds=1).rewards([Refined("a ball", "a green ball swings")], tools)) == 1

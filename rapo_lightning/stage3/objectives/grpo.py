@@ -10,6 +10,7 @@ from datamodules.pairs import Batch, Tokens
 
 from ...errors import UserError
 from ...models.chat_template import encode_conversations
+from ...models.reward_model import read_reward_folder
 from ...recipe import Recipe, Stage3
 from ...recipe.identity import strip_layout
 from .base import Engine, Objective
@@ -46,9 +47,13 @@ class Grpo(Objective):
 
     @classmethod
     def made_of(cls, recipe: Recipe) -> Any:
-        """The models and verifiers that rewards may ask."""
+        """The models and verifiers that rewards may ask, and the trainings of reward models."""
         models = [strip_layout(part) for part in (recipe.video_model, recipe.vision_language_model, recipe.embedder)]
-        return [models, recipe.stage2.verifiers, asdict(recipe.stage2.ranking), recipe.stage3.reader]
+        folders = [
+            item["folder"] for item in recipe.stage3.grpo.rewards if item["reward"] == "model" and "folder" in item
+        ]
+        trained = [read_reward_folder(folder)[1].training for folder in folders]
+        return [models, recipe.stage2.verifiers, asdict(recipe.stage2.ranking), recipe.stage3.reader, trained]
 
     def examples(self, rows: Sequence[Mapping[str, Any]], training: bool) -> list[Tokens]:
         """`prompt`, the conversation, and its tokens `prompt_ids`."""

@@ -2,7 +2,7 @@
 
 from .base import Reward, RewardTools
 from .service import Service
-from .text import Faithfulness, Length, Usable
+from .text import Faithfulness, Length, Model, Usable
 from .weighted import WeightedRewards
 
-__all__ = ["Faithfulness", "Length", "Reward", "RewardTools", "Service", "Usable", "WeightedRewards"]
+__all__ = ["Faithfulness", "Length", "Model", "Reward", "RewardTools", "Service", "Usable", "WeightedRewards"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...errors import UserError
 from ...models.faithfulness import faithfulness_of
+from ...models.reward_model import RewardModel
 from ...prompting.answers import Refined
 from ...prompting.text import words
 from .base import RewardTools
@@ -71,3 +72,23 @@ class Usable:
     def rewards(self, refined: Sequence[Refined], tools: RewardTools) -> list[float]:
         """See `Reward`."""
         return [0.0 if item.fell_back else 1.0 for item in refined]
+
+
+class Model:
+    """What a trained reward model says (`finetune --stage3.objective reward`)."""
+
+    name = "model"
+    uses: Sequence[str] = ()
+
+    def __init__(self, folder: str, batch_size: int = 16) -> None:
+        """Reads its folder; weights are loaded on first use.
+
+        Args:
+            folder: A run's `reward` folder.
+            batch_size: Prompts per forward pass.
+        """
+        self.model = RewardModel(folder, batch_size)
+
+    def rewards(self, refined: Sequence[Refined], tools: RewardTools) -> list[float]:
+        """See `Reward`."""
+        return self.model.scores([(item.prompt, item.refined) for item in refined])
