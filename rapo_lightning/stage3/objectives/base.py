@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.pairs import IGNORED, Batch, Tokens
@@ -143,9 +143,14 @@ def token_losses(model: Any, batch: Batch, labels: Tensor) -> Tensor:
         batch: `input_ids` and `attention_mask`, each `(sequences, length)`.
         labels: `(sequences, length)`, `IGNORED` where there is no loss.
     """
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     following = labels[:, 1:]
+    # The head is a third of a small model: it is asked where an answer stands alone, and all requests begin alike.
+    counted = (following != IGNORED).any(0)
+    kept = following.shape[1] - int(counted.int().argmax()) if bool(counted.any()) else 1
+    logits = model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], logits_to_keep=kept + 1
+    ).logits[:, -kept - 1 : -1]
     losses = cross_entropy(
-        logits[:, :-1].float().flatten(0, 1), following.flatten(), ignore_index=IGNORED, reduction="none"
+        logits.float().flatten(0, 1), following[:, -kept:].flatten(), ignore_index=IGNORED, reduction="none"
     )
-    return losses.view_as(following)
+    return pad(losses.view(len(labels), kept), (following.shape[1] - kept, 0))
