@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
+import docstring_parser
 import numpy as np
 import pytest
 
@@ -11,6 +13,9 @@ from rapo_lightning.lab.render import render_batch
 from rapo_lightning.lab.scene import Scene, sample_scene
 from rapo_lightning.recipe import components
 from tests.helpers import tiny_language_model
+
+# Every command's parser reads the docstrings of all recipe classes, for a second each time; while tests run they stay the same.
+docstring_parser.parse_from_object = cache(docstring_parser.parse_from_object)
 
 
 @pytest.fixture(autouse=True)

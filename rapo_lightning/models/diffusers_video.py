@@ -6,10 +6,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import diffusers
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, SchedulerMixin
 from numpy.typing import NDArray
 
 from ..checkpoints import loading, locate
@@ -57,7 +55,7 @@ class DiffusersVideoModel:
         Raises:
             UserError: If diffusers has no such pipeline or scheduler, or a number is out of range.
         """
-        _diffusers_class(pipeline, DiffusionPipeline, "pipeline")
+        _diffusers_class(pipeline, "DiffusionPipeline", "pipeline")
         if batch_size < 1 or fps <= 0:
             raise UserError(f"`batch_size` must be at least 1 and `fps` above 0. Got {batch_size} and {fps}.")
         self.name, self.pipeline_class, self.call, self.fps = checkpoint, pipeline, dict(call or {}), fps
@@ -75,7 +73,7 @@ class DiffusersVideoModel:
         """
         if self._pipeline is not None:
             return
-        path, found = locate(self.name), getattr(diffusers, self.pipeline_class)
+        path, found = locate(self.name), _diffusers_class(self.pipeline_class, "DiffusionPipeline", "pipeline")
         with loading("video model", path):
             # Each part is read in its own type: a VAE that went through bfloat16 would have lost its last digits.
             dtypes = {"default": self.dtype, "vae": self.vae_dtype}
@@ -127,17 +125,20 @@ def to_uint8(video: NDArray[np.floating[Any]]) -> NDArray[Any]:
     return (video * 255).round().astype(np.uint8) if np.isfinite(video).all() else video
 
 
-def _diffusers_class(name: str, base: type, field: str) -> type:
+def _diffusers_class(name: str, base: str, field: str) -> Any:
     """A class of diffusers by name; what is no subclass of `base` is refused, whatever else diffusers has of that name."""
+    # Imported here: it takes seconds, and a recipe's video model is named by commands that make no video.
+    import diffusers
+
     found = getattr(diffusers, name, None)
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise UserError(f"`{field}` must be a {base.__name__} of diffusers {diffusers.__version__}. Got {name!r}.")
+    if not (isinstance(found, type) and issubclass(found, getattr(diffusers, base))):
+        raise UserError(f"`{field}` must be a {base} of diffusers {diffusers.__version__}. Got {name!r}.")
     return found
 
 
 def _checked_scheduler(scheduler: dict[str, Any]) -> dict[str, Any]:
     if "class_name" in scheduler:
-        found = _diffusers_class(str(scheduler["class_name"]), SchedulerMixin, "scheduler.class_name")
+        found = _diffusers_class(str(scheduler["class_name"]), "SchedulerMixin", "scheduler.class_name")
         _check_overrides(found, scheduler)
     return scheduler
 
@@ -151,7 +152,8 @@ def _check_overrides(found: type, scheduler: dict[str, Any]) -> None:
 
 def _rescheduled(present: Any, scheduler: dict[str, Any]) -> Any:
     """A scheduler with the configuration of `present` but for what `scheduler` replaces."""
-    found = getattr(diffusers, scheduler["class_name"]) if "class_name" in scheduler else type(present)
+    named = scheduler.get("class_name")
+    found = _diffusers_class(str(named), "SchedulerMixin", "scheduler.class_name") if named else type(present)
     _check_overrides(found, scheduler)
     overrides = {key: value for key, value in scheduler.items() if key != "class_name"}
     return found.from_config(present.config, **overrides)

@@ -68,9 +68,10 @@ def test_every_answer_has_its_own_request_and_seed() -> None:
 
 
 def test_no_more_requests_at_a_time_than_allowed() -> None:
-    with serving(lambda body, asked: chat("x", delay=0.02)) as server:
+    with serving(lambda body, asked: chat("x", delay=0.05)) as server:
         ask(server.url, [str(number) for number in range(20)], concurrency=4)
-        assert server.most == 4
+        # A busy machine may not get all four going at once.
+        assert 1 < server.most <= 4
 
 
 def test_fields_are_added_and_taken_out() -> None:
