@@ -11,11 +11,15 @@ import yaml
 
 from rapo_lightning.data.trajectory import read_rows
 from rapo_lightning.data.videos import read_video
+from rapo_lightning.models import ModelPool
 from rapo_lightning.models.usage import metered
-from rapo_lightning.recipe import Stage3, components
-from rapo_lightning.recipe.pairs import build_filters, build_reader
+from rapo_lightning.prompting.answers import Refined
+from rapo_lightning.recipe import Recipe, Stage3, components
+from rapo_lightning.recipe.objectives import Grpo
+from rapo_lightning.recipe.pairs import build_filters, build_reader, build_rewards
 from rapo_lightning.stage3.pairs import Context
 from rapo_lightning.stage3.pairs.funnel import select
+from rapo_lightning.stage3.rewards import RewardTools, WeightedRewards
 from tests.helpers import ROOT, run_cli, tiny_recipe
 from tests.stage3.pairs.rounds import candidates, trajectory
 
@@ -94,3 +98,11 @@ def test_every_block_of_code_runs(package: Path, monkeypatch: pytest.MonkeyPatch
             exec(compile(block, "docs/extending.md", "exec"), names)
     assert [call.completion_tokens for call in calls] == [42]
     assert {"Brightness", "Nearness", "Square", "Shout", "OneSentence", "WordReader"} <= set(names)
+
+
+def test_a_users_reward_rewards(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(package))
+    monkeypatch.setattr(components, "ALLOWED_PACKAGES", ["your_package"])
+    grpo = next(block["stage3"]["grpo"] for block in YAML if "grpo" in block.get("stage3", {}))
+    rewards = WeightedRewards(build_rewards(Stage3(grpo=Grpo(**grpo)))[:1], RewardTools(Recipe(), package, ModelPool()))
+    assert rewards.each([Refined("x", "word " * 60), Refined("x", "word")]) == {"short": [0.5, 1.0]}
