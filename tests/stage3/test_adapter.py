@@ -21,7 +21,7 @@ from rapo_lightning.stage3 import run as command
 from rapo_lightning.stage3.adapter import linear_layers, trainable
 from rapo_lightning.stage3.engines.lightning.module import RefinerModule
 from rapo_lightning.stage3.export import export
-from rapo_lightning.stage3.objectives.base import token_losses
+from rapo_lightning.stage3.objectives.likelihood import token_losses
 from tests.helpers import tiny_recipe
 from tests.stage3.conftest import ALLOW
 from tests.stage3.runs import write_rounds
@@ -95,7 +95,7 @@ def test_gradient_checkpointing_changes_neither_loss_nor_gradients(language_mode
         stage3 = Stage3(lora=Lora(r=2, dropout=0.0), gradient_checkpointing=saving)
         torch.manual_seed(0)
         model = trainable(base, stage3)
-        loss = token_losses(model, batch, TOKENS).sum()
+        loss = token_losses(model, batch, TOKENS, share=False).sum()
         loss.backward()
         gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
         found.append((loss, gradients, len(calls)))
@@ -139,7 +139,7 @@ def test_a_quantized_base_trains_an_adapter_for_the_plain_one(language_model: Pa
     stage3: Any = Stage3(lora=Lora(r=2, variant="dora", target_modules=["all-linear"]), gradient_checkpointing=True)
     model = trainable(base, stage3)
     batch = {"input_ids": TOKENS, "attention_mask": torch.ones_like(TOKENS)}
-    token_losses(model, batch, TOKENS).sum().backward()
+    token_losses(model, batch, TOKENS, share=False).sum().backward()
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     assert all("lora_" in name and value.grad is not None for name, value in trained.items())
     model.save_pretrained(tmp_path, save_embedding_layers=False)

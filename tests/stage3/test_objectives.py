@@ -14,6 +14,7 @@ from rapo_lightning.recipe.objectives import Dpo as DpoSettings
 from rapo_lightning.recipe.objectives import WeightedSft as WeightedSettings
 from rapo_lightning.stage3.adapter import trainable
 from rapo_lightning.stage3.objectives import Dpo, Kto, PreferenceAccuracy, Reward, Sft, WeightedSft
+from rapo_lightning.stage3.objectives.likelihood import token_losses
 from rapo_lightning.stage3.objectives.preference import reference
 from rapo_lightning.stage3.objectives.supervised import pair_weights
 from tests.stage3.runs import preference_row, sft_row
@@ -125,3 +126,32 @@ def test_batches_have_the_names_of_trl(language_model: Path) -> None:
     sft = Sft(Stage3(), tokenizer)
     (example,) = sft.examples(rows[:1], True)
     assert set(sft.blank(example)["labels"]) == {IGNORED}
+
+
+def test_what_sequences_begin_with_in_common_is_computed_once(language_model: Path) -> None:
+    model, tokenizer = adapted(language_model)
+    rows = [sft_row(f"ball {number}", "a red ball rolls " * (1 + number % 3)) for number in range(5)]
+    sft = Sft(Stage3(), tokenizer)
+    batch = sft.collate(sft.examples(rows, True))
+    found = []
+    for share in (False, True):
+        lengths: list[int] = []
+        hook = (
+            model.get_base_model()
+            .model.layers[0]
+            .register_forward_pre_hook(
+                lambda _, inputs, lengths=lengths: lengths.append(inputs[0].shape[0] * inputs[0].shape[1])
+            )
+        )
+        losses = token_losses(model, batch, batch["labels"], share=share)
+        losses.sum().backward()
+        gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+        model.zero_grad()
+        hook.remove()
+        found.append((losses.detach(), gradients, sum(lengths)))
+    (plain, expected, all_of_it), (shared, gradients, less) = found
+    assert less < 0.8 * all_of_it
+    assert plain.shape == shared.shape == batch["labels"][:, 1:].shape
+    torch.testing.assert_close(shared, plain, rtol=1e-4, atol=1e-5)
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
 from torch.nn.utils.rnn import pad_sequence
 
 from datamodules.pairs import IGNORED, Batch, Tokens
 
 from ...recipe import Recipe, Stage3
+from .likelihood import token_losses
 
 Engine = Literal["lightning", "trl"]
 
@@ -110,6 +110,10 @@ class Objective(ABC):
         """
         raise NotImplementedError(f"{self.name} is trained by TRL, which computes its loss.")
 
+    def losses(self, model: Any, batch: Batch, labels: Tensor) -> Tensor:
+        """Negative log-likelihood of each token; see `likelihood.token_losses`."""
+        return token_losses(model, batch, labels, share=not self.stage3.gradient_checkpointing)
+
     def padded(self, rows: Sequence[Sequence[int]], kind: Literal["ids", "labels", "mask"] = "ids") -> Tensor:
         """Rows of unequal length as a tensor `(rows, length)`, filled up on the right.
 
@@ -133,24 +137,3 @@ class Objective(ABC):
             "attention_mask": self.padded([[1] * (len(head) + len(answer)) for head, answer in both], "mask"),
             "completion_mask": self.padded([[0] * len(head) + [1] * len(answer) for head, answer in both], "mask"),
         }
-
-
-def token_losses(model: Any, batch: Batch, labels: Tensor) -> Tensor:
-    """Negative log-likelihood of each token, `(sequences, length - 1)`, in float32 and 0 where there is no label.
-
-    Args:
-        model: A causal language model.
-        batch: `input_ids` and `attention_mask`, each `(sequences, length)`.
-        labels: `(sequences, length)`, `IGNORED` where there is no loss.
-    """
-    following = labels[:, 1:]
-    # The head is a third of a small model: it is asked where an answer stands alone, and all requests begin alike.
-    counted = (following != IGNORED).any(0)
-    kept = following.shape[1] - int(counted.int().argmax()) if bool(counted.any()) else 1
-    logits = model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], logits_to_keep=kept + 1
-    ).logits[:, -kept - 1 : -1]
-    losses = cross_entropy(
-        logits.float().flatten(0, 1), following[:, -kept:].flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return pad(losses.view(len(labels), kept), (following.shape[1] - kept, 0))

@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 from datamodules.pairs import IGNORED, Batch, Tokens
 
 from ...models.chat_template import encode_pairs
-from .base import Engine, Loss, Objective, token_losses
+from .base import Engine, Loss, Objective
 
 REFERENCE = "ref"
 """Name of the frozen adapter that a preference objective compares with, where it does not begin with a fresh one; TRL
@@ -65,7 +65,7 @@ class PreferenceAccuracy(Preferences):
     def loss(self, model: Any, batch: Batch) -> Loss:
         """The share `preference`; there is no loss."""
         labels = labels_of(batch)
-        means = -token_losses(model, batch, labels).sum(1) / (labels[:, 1:] != IGNORED).sum(1).clamp(min=1)
+        means = -self.losses(model, batch, labels).sum(1) / (labels[:, 1:] != IGNORED).sum(1).clamp(min=1)
         chosen, rejected = means.chunk(2)
         counted = batch["completion_mask"].any(1).chunk(2)[0]
         nothing = torch.zeros((), device=means.device)
@@ -86,8 +86,8 @@ class Dpo(Preferences):
         """Sum over the pairs, their number, and the share `preference` whose chosen text gained more on the reference."""
         labels = labels_of(batch)
         with torch.no_grad(), reference(model):
-            before = -token_losses(model, batch, labels).sum(1)
-        gained = -token_losses(model, batch, labels).sum(1) - before
+            before = -self.losses(model, batch, labels).sum(1)
+        gained = -self.losses(model, batch, labels).sum(1) - before
         chosen, rejected = gained.chunk(2)
         counted = batch["completion_mask"].any(1).chunk(2)[0]
         losses = -logsigmoid(self.stage3.dpo.beta * (chosen - rejected))

@@ -14,7 +14,7 @@ from datamodules.pairs import IGNORED, Batch, Tokens
 from ...errors import UserError
 from ...models.chat_template import encode_pairs
 from ...recipe import Stage3
-from .base import Engine, Loss, Objective, token_losses
+from .base import Engine, Loss, Objective
 
 _MOST = 20.0
 """Largest weight of a pair before they are scaled (Peng et al., 2019, advantage-weighted regression)."""
@@ -52,7 +52,7 @@ class Sft(Objective):
 
     def loss(self, model: Any, batch: Batch) -> Loss:
         """Sum over the completions' tokens, and their number."""
-        losses = token_losses(model, batch, batch["labels"])
+        losses = self.losses(model, batch, batch["labels"])
         return Loss(losses.sum(), (batch["labels"][:, 1:] != IGNORED).sum())
 
 
@@ -100,7 +100,7 @@ class WeightedSft(Sft):
 
     def loss(self, model: Any, batch: Batch) -> Loss:
         """Weighted sum over the completions' tokens, and their number."""
-        losses = token_losses(model, batch, batch["labels"])
+        losses = self.losses(model, batch, batch["labels"])
         if "weights" in batch:
             losses = losses * batch["weights"][:, None]
         return Loss(losses.sum(), (batch["labels"][:, 1:] != IGNORED).sum())
