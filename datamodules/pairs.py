@@ -74,7 +74,8 @@ class StepOrder(Sampler[int]):
         """Takes what the order is made of.
 
         Args:
-            lengths: Of the examples, in tokens; their number is a multiple of `world`.
+            lengths: Of the examples, in tokens. Where `world` does not divide their number, the numbers behind them follow:
+                those of examples that count for nothing.
             step: Examples of a step on all devices; 0 keeps them in the order that they have.
             seed: Seed of the order.
             world: Number of devices that deal them out among them.
@@ -95,11 +96,12 @@ class StepOrder(Sampler[int]):
             order = torch.randperm(len(order), generator=generator).tolist()
             steps = [order[start : start + self.step] for start in range(0, len(order), self.step)]
             order = [place for step in steps for place in sorted(step, key=lambda index: -self.lengths[index])]
+        order += range(len(order), len(order) + -len(order) % self.world)
         return iter(order[self.rank :: self.world])
 
     def __len__(self) -> int:
         """Number of this device's examples."""
-        return len(self.lengths) // self.world
+        return -(-len(self.lengths) // self.world)
 
 
 class PairDataModule(lightning.LightningDataModule):
@@ -149,10 +151,10 @@ class PairDataModule(lightning.LightningDataModule):
     def _loader(self, examples: list[Tokens], form: Form, shuffle: bool) -> DataLoader[Tokens]:
         world = self.trainer.world_size if self.trainer else 1
         rank = self.trainer.global_rank if self.trainer else 0
-        # Devices need equal numbers of batches; what fills up counts for nothing, so that no pair counts twice.
-        examples = examples + [form.blank(examples[0])] * (-len(examples) % world)
         order = StepOrder([form.length(item) for item in examples], self.step * shuffle, self.seed, world, rank)
-        return ResumableLoader(examples, order, self.batch_size, form.collate)
+        # Devices need equal numbers of batches; what fills up counts for nothing, so that no pair counts twice.
+        filled = examples + [form.blank(examples[0])] * (-len(examples) % world)
+        return ResumableLoader(filled, order, self.batch_size, form.collate, world)
 
     def train_dataloader(self) -> DataLoader[Tokens]:
         """Training batches; Lightning tells the sampler the epoch."""

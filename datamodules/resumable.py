@@ -8,6 +8,8 @@ from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from rapo_lightning.errors import RunError
+
 
 class RestOfEpoch(BatchSampler):
     """Batches of an epoch from one of them on; its length is the whole epoch's, as Lightning counts."""
@@ -35,7 +37,7 @@ class ResumableLoader(DataLoader[Any]):
     Batches are made when they are asked for, none ahead, so that those handed out are those that were trained on.
     """
 
-    def __init__(self, dataset: Any, sampler: Sampler[int], batch_size: int, collate_fn: Any) -> None:
+    def __init__(self, dataset: Any, sampler: Sampler[int], batch_size: int, collate_fn: Any, devices: int = 1) -> None:
         """Takes what batches are made of.
 
         Args:
@@ -43,7 +45,9 @@ class ResumableLoader(DataLoader[Any]):
             sampler: Gives the same order whenever the epoch is the same.
             batch_size: Examples per batch.
             collate_fn: Makes a batch of them.
+            devices: How many share the epoch; each has a loader of its own.
         """
+        self.devices = devices
         self.rest = RestOfEpoch(sampler, batch_size)
         self.taken = 0
         """Batches of the running epoch that were handed out."""
@@ -58,8 +62,18 @@ class ResumableLoader(DataLoader[Any]):
 
     def state_dict(self) -> dict[str, int]:
         """How far the epoch has come; Lightning writes it into checkpoints."""
-        return {"taken": self.taken}
+        return {"taken": self.taken, "devices": self.devices}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on behind the batches of a state; behind the last comes the next epoch's first."""
+        """Goes on behind the batches of a state; behind the last comes the next epoch's first.
+
+        Raises:
+            RunError: If the epoch was begun on another number of devices, whose batches were others.
+        """
+        begun = state.get("devices", self.devices)
+        if state["taken"] and begun != self.devices:
+            raise RunError(
+                f"A training goes on with the devices that it was begun with. Got {self.devices} instead of {begun}; set "
+                "`trainer.devices` so, or delete the run's `checkpoints` folder to train anew."
+            )
         self.rest.start = state["taken"] % len(self)

@@ -127,7 +127,9 @@ def _cycle(recipe: Recipe, folder: Path, cycles: int, held_out: list[Prompt], do
     split = load_pairs(own, run).view("sft")
     sizes = len(split["train"]), len(split["validation"])
     identity = read_refiner(refiner).identity()
-    return Cycle(number, identity, *sizes, best_val_loss(run), summary["arms"], refined.scores, gain)
+    return Cycle(
+        number, identity, *sizes, best_val_loss(run, own.stage3.best_by), summary["arms"], refined.scores, gain
+    )
 
 
 def _free() -> None:

@@ -59,9 +59,14 @@ def write_curves(folder: Path, metrics: str, best: int) -> None:
     from matplotlib.figure import Figure
 
     rows = list(csv.DictReader(io.StringIO(metrics)))
+    # Of a chain the last part: the losses of the others are of another kind.
+    last = max((row.get("phase") or "" for row in rows), default="")
+    rows = [row for row in rows if (row.get("phase") or "") == last]
     columns = {name: _points(rows, name) for name in rows[0]} if rows else {}
     rates = [name for name in columns if name.startswith(_RATE)]
-    further = [name for name in columns if name not in {*_LOSSES, *rates, "epoch", "step"} and columns[name][0]]
+    further = [
+        name for name in columns if name not in {*_LOSSES, *rates, "epoch", "step", "phase"} and columns[name][0]
+    ]
     panels = [*rates[:1], *further[:_MOST]]
     if not any(columns.get(name, ([], []))[0] for name in _LOSSES):
         return

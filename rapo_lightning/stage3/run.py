@@ -93,8 +93,9 @@ def _export(
         views.funnel, len(plan.rows["train"]), len(plan.rows["validation"]), [item.phase for item in plans],
         plan.monitor[0], best.figure, best.epoch, plan.rows["train"][0]["prompt"][-1]["content"],
     )  # fmt: skip
-    export(planned, model, tokenizer, card_text(plan.recipe, planned, summary))
+    # First: a refiner that is there says that all is done.
     write_metrics([item.identity for item in plans], plan.folder, best.epoch)
+    export(planned, model, tokenizer, card_text(plan.recipe, planned, summary))
     told = "" if math.isnan(best.figure) else f", {plan.monitor[0]} {best.figure:.4f}"
     say(f"refiner written to {planned.path} (epoch {best.epoch}{told})")
 

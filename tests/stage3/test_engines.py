@@ -15,6 +15,7 @@ from rapo_lightning.errors import UserError
 from rapo_lightning.models import RewardModel
 from rapo_lightning.prompting.answers import Refined
 from rapo_lightning.stage3.engines.trl.callbacks import WHOLE
+from rapo_lightning.stage3.engines.trl.trainers import Validated
 from rapo_lightning.stage3.rewards import Model
 from tests.helpers import tiny_recipe
 from tests.stage3.runs import write_rounds
@@ -33,10 +34,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, language_model: Path) -> Pa
     return tiny_recipe(tmp_path_factory.mktemp("recipe"), language_model, **changes)
 
 
-def finetune(recipe: Path, folder: Path, objective: str, engine: str, *options: str) -> int:
+def finetune(recipe: Path, folder: Path, objective: str, engine: str, *options: str, prompts: int = 19) -> int:
+    """19 prompts leave 15 for training: the last step of an epoch has a micro-batch of two pairs and one of one."""
     if not folder.exists():
         folder.mkdir()
-        write_rounds(folder, recipe, prompts=18)
+        write_rounds(folder, recipe, prompts=prompts)
     command = ["finetune", str(recipe), "--out", str(folder), "--stage3.objective", objective]
     return main([*command, "--stage3.engine", engine, *options, *QUIET])
 
@@ -96,7 +98,7 @@ def test_a_training_by_trl_goes_on_exactly(
     options = ["--stage3.checkpoint_steps", "1", "--stage3.epochs", "1", "--stage3.lora.dropout", "0.1",
                "--stage3.dpo.epochs", "1"]  # fmt: skip
     assert finetune(recipe, tmp_path / "whole", objective, "trl", *options) == 0
-    # Of 14 micro-batches, the last 7 of which are those of dpo.
+    # Of 16 micro-batches, the last 8 of which are those of dpo.
     step, count = Trainer.training_step, {"left": left}
 
     def plug_pulled(self: Trainer, *args: Any, **kwargs: Any) -> Any:
@@ -118,6 +120,36 @@ def test_a_training_by_trl_goes_on_exactly(
     before = contents(tmp_path / "cut")
     assert finetune(recipe, tmp_path / "cut", objective, "trl", *options) == 0
     assert contents(tmp_path / "cut") == before
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_training_by_trl_that_is_cut_off_in_its_validation_validates_again(
+    cut: int, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--stage3.checkpoint_steps", "1", "--stage3.epochs", "2"]
+    assert finetune(recipe, tmp_path / "whole", "sft", "trl", *options, prompts=10) == 0
+    evaluate, count = Validated.evaluate, {"left": cut}
+
+    def plug_pulled(self: Any, *args: Any, **kwargs: Any) -> Any:
+        count["left"] -= 1
+        if not count["left"]:
+            raise KeyError("no power")
+        return evaluate(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Validated, "evaluate", plug_pulled)
+        with pytest.raises(KeyError, match="no power"):
+            finetune(recipe, tmp_path / "cut", "sft", "trl", *options, prompts=10)
+    assert finetune(recipe, tmp_path / "cut", "sft", "trl", *options) == 0
+    assert logged(tmp_path / "cut", "val_loss") == logged(tmp_path / "whole", "val_loss")
+    assert same_adapter(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("engine", ["lightning", "trl"])
+def test_one_pair_has_nothing_to_end_early_by(engine: str, recipe: Path, tmp_path: Path) -> None:
+    options = ["--stage3.patience", "1", "--stage3.epochs", "2", "--stage3.optimizer.micro_batch_size", "1"]
+    assert finetune(recipe, tmp_path / "run", "sft", engine, *options, prompts=1) == 0
+    assert "not measured (epoch 2, the best of 2)" in (tmp_path / "run/refiner/README.md").read_text()
 
 
 def test_a_training_ends_early_and_keeps_its_best(recipe: Path, tmp_path: Path) -> None:
@@ -146,7 +178,14 @@ def test_a_training_ends_early_and_keeps_its_best(recipe: Path, tmp_path: Path) 
             ("--stage3.views.gap", "0.95"),
             "learns from requests with a round that the filters keep and a worse",
         ),
-        ("kto", "auto", ("--stage3.views.bad", "0.01"), "Got 14 good and 0 bad ones"),
+        ("kto", "auto", ("--stage3.views.bad", "0.01"), "Got 15 good and 0 bad ones"),
+        ("kto", "auto", ("--stage3.best_by", "val_preference"), "Got the objective kto; take `val_loss`"),
+        (
+            "sft",
+            "auto",
+            ("--stage3.best_by", "val_preference", "--stage3.views.gap", "0.95"),
+            "Got no held-out preferences",
+        ),
         ("sft", "trl", ("--trainer.profiler", "simple"), "Got profiler; leave them out"),
         ("sft", "trl", ("--trainer.devices", "2"), "torchrun --nproc_per_node 2"),
     ],

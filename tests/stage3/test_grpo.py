@@ -70,9 +70,10 @@ def test_what_is_rewarded_rises_and_the_refiner_does_it(recipe: Path, tmp_path: 
 
 
 def test_it_goes_on_exactly(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["--stage3.checkpoint_steps", "1", "--stage3.grpo.epochs", "1"]
+    # Seven steps an epoch and two validations before: it is cut off in the second epoch.
+    options = ["--stage3.checkpoint_steps", "1", "--stage3.grpo.epochs", "2"]
     assert finetune(recipe, tmp_path / "whole", *options) == 0
-    asked, calls = Letters.rewards, {"left": 5}
+    asked, calls = Letters.rewards, {"left": 13}
 
     def plug_pulled(self: Letters, refined: Any, tools: object) -> list[float]:
         calls["left"] -= 1
@@ -86,6 +87,7 @@ def test_it_goes_on_exactly(recipe: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert list((tmp_path / "cut/checkpoints").glob("*/checkpoint-*"))
     assert finetune(recipe, tmp_path / "cut", *options) == 0
     assert same_adapter(tmp_path / "whole", tmp_path / "cut")
+    assert logged(tmp_path / "cut", "train_reward") == logged(tmp_path / "whole", "train_reward")
 
 
 def test_some_of_a_group_are_the_request_and_are_not_trained_on(language_model: Path) -> None:

@@ -77,6 +77,8 @@ def test_weights_have_a_mean_of_one_over_the_tokens() -> None:
     # What has no gap counts as the median, and no pair counts more than 20 times what one without a gain does.
     assert weights[2] == weights[1]
     assert weights[3] / weights[0] == pytest.approx(20)
+    assert pair_weights([100.0, -1e6, 0.5], [1, 1, 1], 1e-3) == pytest.approx([1.5, 0, 1.5])
+    assert pair_weights([-1e6, -1e6], [1, 3], 1e-3) == pytest.approx([1, 1])
 
 
 def test_weights_scale_the_loss_and_equal_ones_leave_it(language_model: Path) -> None:

@@ -12,6 +12,7 @@ from torch.utils.data import RandomSampler, SequentialSampler
 
 from datamodules.resumable import ResumableLoader
 from rapo_lightning.cli import main
+from rapo_lightning.errors import RunError
 from rapo_lightning.recipe.training import Stage3
 from rapo_lightning.stage3.engines.lightning.checkpoints import read_checkpoint
 from rapo_lightning.stage3.engines.lightning.module import RefinerModule
@@ -68,7 +69,7 @@ def test_it_goes_on_where_it_was(
     assert done == epoch * -(-BATCHES // 2) + batch // 2
     main(["finetune", str(often), "--out", str(folder), *ALLOW])
     assert same_adapter(folder, unbroken)
-    for name in ("train_loss_step", "lr-AdamW", "val_loss"):
+    for name in ("train_loss_step", "train_loss_epoch", "lr-AdamW", "val_loss"):
         assert _logged(folder, name) == _logged(unbroken, name)
 
 
@@ -106,3 +107,10 @@ def test_after_an_epochs_last_batch_the_next_one_begins_at_its_first() -> None:
 def test_a_negative_number_of_steps_is_refused() -> None:
     with pytest.raises(ValueError, match=r"checkpoint_steps >= 0 .*Got .*checkpoint_steps=-1"):
         Stage3(checkpoint_steps=-1)
+
+
+def test_a_loader_refuses_an_epoch_that_was_begun_on_other_devices() -> None:
+    loader = ResumableLoader(list(range(8)), SequentialSampler(range(8)), 2, list, devices=2)
+    with pytest.raises(RunError, match="Got 2 instead of 1"):
+        loader.load_state_dict({"taken": 1, "devices": 1})
+    loader.load_state_dict({"taken": 0, "devices": 1})

@@ -52,15 +52,20 @@ def joined_metrics(folder: Path, trainings: Sequence[str]) -> str:
     return csv_text([list(columns), *([row.get(name, "") for name in columns] for row in rows.values())])
 
 
-def best_val_loss(folder: Path) -> float | None:
-    """The lowest validation loss in a run's `metrics.csv`, that of the exported epoch; None if it is not known.
+def best_val_loss(folder: Path, best_by: str) -> float | None:
+    """The validation loss of the exported epoch in a run's `metrics.csv`; None if it is not known.
 
     Args:
         folder: The run's folder.
+        best_by: `stage3.best_by`.
     """
     path = folder / "metrics.csv"
     if not path.is_file():
         return None
     with path.open(encoding="utf-8", newline="") as file:
-        losses = [float(row["val_loss"]) for row in csv.DictReader(file) if row.get("val_loss")]
-    return min(losses, default=None)
+        rows = list(csv.DictReader(file))
+    last = max((row.get("phase") or "" for row in rows), default="")
+    known = [row for row in rows if (row.get("phase") or "") == last and row.get("val_loss")]
+    if best_by == "val_preference":
+        known = sorted(known, key=lambda row: -float(row.get("val_preference") or "-inf"))[:1]
+    return min((float(row["val_loss"]) for row in known), default=None)

@@ -18,9 +18,12 @@ from ...running.trainer import training_precision
 from ..objectives import OBJECTIVES, Engine, PreferenceAccuracy
 from ..pairs import PairViews
 
-_SHAPE_RESULT = ("callbacks", "gradient_clip_algorithm", "gradient_clip_val", "limit_train_batches", "overfit_batches")
+_SHAPE_RESULT = (
+    "callbacks", "gradient_clip_algorithm", "gradient_clip_val", "limit_train_batches", "limit_val_batches", "max_steps",
+    "overfit_batches",
+)  # fmt: skip
 """Options of `trainer` that change what is learned; devices and loggers do not."""
-_SHARED = ("lora", "optimizer", "max_length", "best_by", "patience")
+_SHARED = ("lora", "max_length", "patience")
 """Settings of stage 3 that change what is learned by any objective; the pairs are counted as they are, with their
 instruction."""
 Rows = Sequence[Mapping[str, Any]]
@@ -98,7 +101,10 @@ class Plan:
         self._refuse_none(views)
         self.kind.check(recipe.stage3, self.rows["train"])
         stage3 = asdict(recipe.stage3)
-        settings = [stage3[name] for name in _SHARED] + [stage3.get(phase.objective)]
+        # The rate is the phase's.
+        optimizer = {name: value for name, value in stage3["optimizer"].items() if name != "lr"}
+        chosen_by = [self.monitor, self.preferences if self.monitor[0] == "val_preference" else None]
+        settings = [*(stage3[name] for name in _SHARED), optimizer, stage3.get(phase.objective), chosen_by]
         options = {name: recipe.trainer[name] for name in _SHAPE_RESULT if name in recipe.trainer}
         made_of = [
             asdict(phase),
@@ -122,6 +128,13 @@ class Plan:
                 f"`stage3.objective: {self.phase.objective}` learns from {self.kind.wants}. Got none among the training rows of "
                 f"{views.funnel.source}; see `finetune --dry_run true`, relax `stage3.pairs` or `stage3.views`, or choose "
                 "another objective."
+            )
+
+        if self.monitor[0] == "val_preference" and not (self.preferences and self.kind.knows_preferences):
+            why = "no held-out preferences" if self.kind.knows_preferences else f"the objective {self.phase.objective}"
+            raise UserError(
+                "`stage3.best_by: val_preference` chooses by held-out requests with a round that the filters keep and a worse one. "
+                f"Got {why}; take `val_loss`, or look at `finetune --dry_run true`."
             )
 
     @property

@@ -49,6 +49,8 @@ class Objective(ABC):
     """The data it needs, in a few words, for help and errors."""
     monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = None
     """What chooses the best epoch, and whether less or more of it is better; None takes `stage3.best_by`."""
+    knows_preferences: ClassVar[bool] = True
+    """Whether the share of held-out preferences is measured while it trains."""
     dropout: ClassVar[bool] = True
     """Whether the adapter's dropout is on. Losses that compare with a reference switch it off, as TRL does: it would be noise
     on the difference."""

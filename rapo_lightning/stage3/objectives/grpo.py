@@ -53,7 +53,8 @@ class Grpo(Objective):
             item["folder"] for item in recipe.stage3.grpo.rewards if item["reward"] == "model" and "folder" in item
         ]
         trained = [read_reward_folder(folder)[1].training for folder in folders]
-        return [models, recipe.stage2.verifiers, asdict(recipe.stage2.ranking), recipe.stage3.reader, trained]
+        longest = recipe.stage3.sampling.max_new_tokens
+        return [longest, models, recipe.stage2.verifiers, asdict(recipe.stage2.ranking), recipe.stage3.reader, trained]
 
     def examples(self, rows: Sequence[Mapping[str, Any]], training: bool) -> list[Tokens]:
         """`prompt`, the conversation, and its tokens `prompt_ids`."""

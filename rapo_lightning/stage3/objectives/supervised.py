@@ -116,6 +116,8 @@ def pair_weights(gaps: Sequence[float | None], tokens: Sequence[int], temperatur
         temperature: Gap that makes a pair count e times as much.
     """
     middle = median(gap for gap in gaps if gap is not None)
-    raw = [min(math.exp((middle if gap is None else gap) / temperature), _MOST) for gap in gaps]
+    powers = [min((middle if gap is None else gap) / temperature, math.log(_MOST)) for gap in gaps]
+    # Divided by the largest, which the mean takes out again: neither overflows, nor is all of it nothing.
+    raw = [math.exp(power - max(powers)) for power in powers]
     mean = sum(weight * count for weight, count in zip(raw, tokens, strict=True)) / max(sum(tokens), 1)
     return [weight / mean for weight in raw]

@@ -24,6 +24,7 @@ class Kto(Objective):
     engines: ClassVar[tuple[Engine, ...]] = ("trl",)
     wants: ClassVar[str] = "rounds with scores, good and bad ones"
     dropout: ClassVar[bool] = False
+    knows_preferences: ClassVar[bool] = False
 
     @classmethod
     def check(cls, stage3: Stage3, rows: Sequence[Mapping[str, Any]]) -> None:

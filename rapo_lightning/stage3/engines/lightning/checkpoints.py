@@ -107,7 +107,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"epoch", "val_loss", "val_preference", "stopped", "whole", "state_dict"} - set(found)
+        missing = {"epoch", "val_loss", "val_preference", "stopped", "whole", "epoch_sums", "state_dict"} - set(found)
         if missing:
             raise KeyError(f"no {', '.join(sorted(missing))} in it")
     except (RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:

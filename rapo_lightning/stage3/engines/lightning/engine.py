@@ -135,7 +135,8 @@ def _trainer(plan: Plan) -> lightning.Trainer:
     }
     logged = options.get("logger", True) is not False
     figure, mode = plan.monitor
-    stopping = [EarlyStopping(figure, patience=stage3.patience, mode=mode)] if stage3.patience else []
+    stops = stage3.patience and plan.monitored is not None
+    stopping = [EarlyStopping(figure, patience=stage3.patience, mode=mode)] if stops else []
     trainer = make_trainer(
         options,
         [

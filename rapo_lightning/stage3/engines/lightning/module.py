@@ -48,10 +48,11 @@ class RefinerModule(lightning.LightningModule):
         # The base's weights are not in the checkpoint; `load_state_dict` below checks what is.
         self.strict_loading = False
         # By default these leave out what is no number, and a mean would look well.
-        self.train_loss, self.val_loss = MeanMetric(nan_strategy=math.inf), MeanMetric(nan_strategy=math.inf)
-        self.val_preference = MeanMetric()
+        self.val_loss, self.val_preference = MeanMetric(nan_strategy=math.inf), MeanMetric()
         self.sums = torch.zeros(2)
         """Loss of the step in the making so far, and what it counts, on this device."""
+        self.epoch_sums = [0.0, 0.0]
+        """The same of the epoch's steps, on all devices; part of the checkpoints."""
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds the dropout by step, so that a resumed run draws the same masks."""
@@ -61,14 +62,13 @@ class RefinerModule(lightning.LightningModule):
         """One micro-batch; its loss is a sum, and `on_before_optimizer_step` divides."""
         found = self.objective.loss(self.model, batch)
         self.sums = self.sums.to(found.total.device) + torch.stack([found.total.detach(), found.count])
-        self.train_loss.update(found.total.detach() / found.count.clamp(min=1), found.count)
-        self.log("train_loss_epoch", self.train_loss, prog_bar=True, on_step=False, on_epoch=True)
         return found.total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divides the gradients by what the step counts, before they are clipped."""
         total, counted = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
         self.log("train_loss_step", total / counted.clamp(min=1), prog_bar=True)
+        self.epoch_sums = [self.epoch_sums[0] + float(total), self.epoch_sums[1] + float(counted)]
         # Lightning has divided by the number of micro-batches, DistributedDataParallel by that of devices.
         factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / counted.clamp(min=1)
         for group in optimizer.param_groups:
@@ -92,12 +92,21 @@ class RefinerModule(lightning.LightningModule):
         # The second loader has preferences, where the objective itself learns from something else.
         found: Loss = (self.accuracy if dataloader_idx else self.objective).loss(self.model, batch)
         if not dataloader_idx:
-            self.val_loss.update(found.total / found.count.clamp(min=1), found.count)
+            self.val_loss.update(found.total / found.count.clamp(min=1), found.count.float())
             self.log("val_loss", self.val_loss, prog_bar=True, add_dataloader_idx=False)
         if "preference" in found.shares:
             preferred, of = found.shares["preference"]
-            self.val_preference.update(preferred / of.clamp(min=1), of)
+            self.val_preference.update(preferred / of.clamp(min=1), of.float())
             self.log("val_preference", self.val_preference, prog_bar=True, add_dataloader_idx=False)
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the mean loss of the epoch, of what it did before it was killed too."""
+        self.log("train_loss_epoch", self.epoch_sums[0] / max(self.epoch_sums[1], 1.0), prog_bar=True)
+        self.epoch_sums = [0.0, 0.0]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on with the sums of an epoch that was cut off."""
+        self.epoch_sums = list(checkpoint["epoch_sums"])
 
     def configure_optimizers(self) -> Any:
         """AdamW over the adapter, with its schedule per step."""
@@ -109,6 +118,7 @@ class RefinerModule(lightning.LightningModule):
         callbacks = [item for item in self.trainer.callbacks if isinstance(item, EarlyStopping)]  # type: ignore[attr-defined]
         for name in ("val_loss", "val_preference"):
             checkpoint[name] = float(self.trainer.callback_metrics.get(name, math.nan))
+        checkpoint["epoch_sums"] = self.epoch_sums
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
         checkpoint["whole"] = progress.ready >= self.trainer.num_training_batches
         checkpoint["stopped"] = any(callback.stopped_epoch for callback in callbacks)

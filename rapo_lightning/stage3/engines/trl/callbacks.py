@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,22 +65,27 @@ class Keeping(TrainerCallback):  # type: ignore[misc]
     The trainer itself saves neither at the end of epochs and every so many steps, nor the best of different figures.
     """
 
-    def __init__(self, folder: Path, monitor: tuple[str, str] | None, steps: int, patience: int) -> None:
+    def __init__(
+        self, folder: Path, monitor: tuple[str, str] | None, steps: int, epoch_steps: int, patience: int
+    ) -> None:
         """Takes the rules.
 
         Args:
             folder: The training's folder of checkpoints.
             monitor: Figure to choose by and `min` or `max`; without one the last epoch is the best.
             steps: Optimizer steps between two checkpoints within an epoch; 0 for none there.
+            epoch_steps: Optimizer steps of an epoch, whose last is saved when its validation is done.
             patience: Epochs without a better figure after which the training ends; 0 for never.
         """
         self.folder, self.monitor, self.steps, self.patience = folder, monitor, steps, patience
+        self.epoch_steps = epoch_steps
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Asks for a checkpoint if it is time."""
-        control.should_save = control.should_save or bool(self.steps and state.global_step % self.steps == 0)
+        within = state.global_step % self.epoch_steps != 0
+        control.should_save = within and bool(self.steps) and state.global_step % self.steps == 0
         return control
 
     def on_epoch_end(
@@ -122,7 +128,10 @@ class Keeping(TrainerCallback):  # type: ignore[misc]
         metadata = {"figure": repr(figure), "epoch": str(math.ceil(state.epoch or 0))}
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f"{BEST}.tmp"
-        temporary.write_bytes(save(weights, metadata))
+        with temporary.open("wb") as file:
+            file.write(save(weights, metadata))
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(self.folder / BEST)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -175,7 +184,7 @@ def read_best(folder: Path) -> tuple[float, int]:
     Raises:
         RunError: If its file is damaged.
     """
-    return _opened(folder, lambda file: (float(file.metadata()["figure"]), int(file.metadata()["epoch"])))  # type: ignore[no-any-return]
+    return _opened(folder / BEST, lambda file: (float(file.metadata()["figure"]), int(file.metadata()["epoch"])))  # type: ignore[no-any-return]
 
 
 def best_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -184,25 +193,31 @@ def best_weights(folder: Path) -> dict[str, torch.Tensor]:
     Raises:
         RunError: If its file is damaged.
     """
-    return _opened(folder, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # type: ignore[no-any-return]  # noqa: SIM118
+    return _opened(folder / BEST, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # type: ignore[no-any-return]  # noqa: SIM118
 
 
-def _opened(folder: Path, read: Any) -> Any:
-    path = folder / BEST
+def _opened(path: Path, read: Any) -> Any:
     try:
         with safe_open(path, "pt") as file:
             return read(file)
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise RunError(
-            f"The checkpoint {path} cannot be read ({str(error)[:200]}). Delete {folder} and run the same command again to "
+            f"The checkpoint {path} cannot be read ({str(error)[:200]}). Delete {path.parent} and run the same command again to "
             "train from the start."
         ) from error
 
 
 def last_whole(folder: Path) -> Path | None:
-    """The latest checkpoint that a kill did not cut off."""
+    """The latest checkpoint that a kill did not cut off.
+
+    Raises:
+        RunError: If it is damaged.
+    """
     found = [path for path in folder.glob("checkpoint-*") if (path / WHOLE).is_file()]
-    return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+    last = max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+    if last is not None:
+        _opened(last / "adapter_model.safetensors", lambda file: list(file.keys()))
+    return last
 
 
 def mark_finished(folder: Path, figures: Mapping[str, Any]) -> None:

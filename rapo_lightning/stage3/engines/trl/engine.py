@@ -109,13 +109,16 @@ class TrlEngine(Engine):
             f"{plan.precision}"
         )
         trainer = self._trainer(model, data, objective)
+        for path in plan.checkpoints.glob("*.tmp"):
+            # What a kill left of an adapter in the writing.
+            path.unlink(missing_ok=True)
         last = None if plan.is_trial else last_whole(plan.checkpoints)
-        if last is None and plan.phase.objective == "grpo" and plan.monitored:
-            # What it begins with: the epochs are compared with that.
-            trainer.evaluate()
         with INTERRUPTION.watched(), memory_told(plan.recipe.stage3), warnings.catch_warnings():
             # Of TRL's own parts, about later versions.
             warnings.simplefilter("ignore", FutureWarning)
+            if last is None and plan.phase.objective == "grpo" and plan.monitored:
+                # What it begins with: the epochs are compared with that.
+                trainer.evaluate()
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         if REFERENCE in model.peft_config:
             model.delete_adapter(REFERENCE)
@@ -130,9 +133,12 @@ class TrlEngine(Engine):
         logging.getLogger("trl").setLevel(logging.ERROR)
         # TRL warns of `rollout_func`, which may change in later versions.
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+        arguments = configuration(**self._arguments(), **own_arguments(plan.phase.objective, stage3))
+        # Without torchrun the trainer would spread over all visible GPUs by `DataParallel`, which TRL refuses.
+        arguments._n_gpu = min(arguments.n_gpu, 1)
         trainer = kind(
             model=model,
-            args=configuration(**self._arguments(), **own_arguments(plan.phase.objective, stage3)),
+            args=arguments,
             train_dataset=Dataset.from_list(data.training),
             eval_dataset=Dataset.from_list(data.validation) if plan.monitored else None,
             processing_class=objective.tokenizer,
@@ -140,7 +146,7 @@ class TrlEngine(Engine):
             **self._further(objective),
         )
         trainer.pairs, trainer.objective = data, objective
-        self._place_callbacks(trainer)
+        self._place_callbacks(trainer, self._steps(data))
         return trainer
 
     def _further(self, objective: Any) -> dict[str, Any]:
@@ -150,6 +156,7 @@ class TrlEngine(Engine):
         stage3, recipe = self.plan.recipe.stage3, self.plan.recipe
         fetch_models(recipe, [role for role in ROLES if self.rewards.uses(role)])
         self.answers = Answers(objective.tokenizer, stage3.grpo, stage3.sampling.max_new_tokens, self.rewards)
+        self.answers.at_once = stage3.optimizer.micro_batch_size
         return {"reward_funcs": [self.answers.reward], "rollout_func": self.answers.rollout}
 
     def _steps(self, data: PairDataModule) -> int:
@@ -159,12 +166,12 @@ class TrlEngine(Engine):
             return len(data.training) // (settings.batch_size // group)
         return data.steps(self.accumulation, self.world)
 
-    def _place_callbacks(self, trainer: Any) -> None:
+    def _place_callbacks(self, trainer: Any, epoch_steps: int) -> None:
         plan, stage3 = self.plan, self.plan.recipe.stage3
         for callback in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(callback)
         logs = plan.folder / "logs" / next_log(plan.folder, plan.identity)
-        kept = Keeping(plan.checkpoints, plan.monitored, stage3.checkpoint_steps, stage3.patience)
+        kept = Keeping(plan.checkpoints, plan.monitored, stage3.checkpoint_steps, epoch_steps, stage3.patience)
         bar = [Bar()] if plan.recipe.trainer.get("enable_progress_bar", True) else []
         for own in [
             *([] if plan.is_trial else [Metrics(logs / "metrics.csv"), kept]),

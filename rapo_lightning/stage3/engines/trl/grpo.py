@@ -3,21 +3,60 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import Sampler
 from trl import GRPOTrainer
 
 from datamodules import PairDataModule
 
-from ....models.chat_template import encode_conversations
+from ....models.chat_template import encode_conversations, encode_pairs
 from ....prompting.answers import Refined, read_answer
 from ....prompting.chat import Messages
 from ....recipe.objectives import Grpo as Settings
 from ...objectives import Objective
 from ...rewards import WeightedRewards
+
+
+class GroupOrder(Sampler[int]):
+    """Each request of an epoch so often as its group is large, the requests of a step together.
+
+    As TRL's own, but a function of the seed and of `set_epoch` alone: TRL's draws on from the epoch before, so that a training
+    which goes on in a later one would see another order.
+    """
+
+    def __init__(self, size: int, per_step: int, group: int, repeats: int, seed: int) -> None:
+        """Takes what the order is made of.
+
+        Args:
+            size: Number of requests.
+            per_step: Requests of a step; those that do not fill one are left out.
+            group: Answers to each.
+            repeats: How often a step's are handed out, once for each of its micro-batches.
+            seed: Seed of the order.
+        """
+        self.size, self.per_step, self.group, self.repeats, self.seed = size, per_step, group, repeats, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Says which epoch is next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices of requests."""
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(self.size, generator=generator).tolist()
+        for start in range(0, self.size - self.per_step + 1, self.per_step):
+            for _ in range(self.repeats):
+                for place in order[start : start + self.per_step]:
+                    yield from [place] * self.group
+
+    def __len__(self) -> int:
+        """Number of indices."""
+        return self.size // self.per_step * self.per_step * self.group * self.repeats
 
 
 class Answers:
@@ -33,6 +72,8 @@ class Answers:
             rewards: What they are rewarded by.
         """
         self.tokenizer, self.settings, self.longest, self.rewards = tokenizer, settings, longest, rewards
+        self.at_once = 16
+        """Answers that are made at once."""
 
     def sampled(
         self, model: Any, prompts: Sequence[Messages], temperature: float
@@ -44,13 +85,16 @@ class Answers:
             prompts: Conversations.
             temperature: 0 takes the likeliest token.
         """
-        ids = encode_conversations(self.tokenizer, prompts, True)
+        ids, answers = encode_conversations(self.tokenizer, prompts, True), []
+        for start in range(0, len(ids), self.at_once):
+            answers += self._generated(model, ids[start : start + self.at_once], temperature)
+        return ids, answers
+
+    def _generated(self, model: Any, ids: list[list[int]], temperature: float) -> list[list[int]]:
         padded = self.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt").to(model.device)
-        sampling = (
-            {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-            if temperature
-            else {"do_sample": False}
-        )
+        sampling: dict[str, Any] = {"do_sample": False}
+        if temperature:
+            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         end = self.tokenizer.eos_token_id
         with torch.no_grad():
             made = model.generate(
@@ -58,7 +102,7 @@ class Answers:
                 pad_token_id=self.tokenizer.pad_token_id, **sampling,
             )  # fmt: skip
         answers = made[:, padded["input_ids"].shape[1] :].tolist()
-        return ids, [answer[: answer.index(end) + 1] if end in answer else answer for answer in answers]
+        return [answer[: answer.index(end) + 1] if end in answer else answer for answer in answers]
 
     def rollout(self, prompts: list[Messages], trainer: Any) -> dict[str, Any]:
         """What TRL asks for: answers of whole groups, in which the last ones are the request itself and have no loss."""
@@ -67,9 +111,10 @@ class Answers:
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         with trainer.accelerator.autocast():
             ids, answers = self.sampled(model, prompts, self.settings.temperature)
-        said = self.tokenizer([prompts[place][-1]["content"] for place in kept], add_special_tokens=False)["input_ids"]
-        for place, request in zip(kept, said, strict=True):
-            answers[place] = [*request[: self.longest - 1], self.tokenizer.eos_token_id]
+        asked = [prompts[place] for place in kept]
+        said = encode_pairs(self.tokenizer, asked, [[{**turns[-1], "role": "assistant"}] for turns in asked])
+        for place, (_, request) in zip(kept, said, strict=True):
+            answers[place] = request
         mask = [[int(place not in set(kept))] * len(answer) for place, answer in enumerate(answers)]
         return {"prompt_ids": ids, "completion_ids": answers, "logprobs": None, "env_mask": mask}
 
@@ -89,20 +134,26 @@ class GrpoTrainer(GRPOTrainer):  # type: ignore[misc]
     """TRL computes the loss; validation is the mean reward of the likeliest answers to held-out requests."""
 
     pairs: PairDataModule
+    num_generations: int
     objective: Objective
     answers: Answers
     table: Path | None = None
     """Where answers to the held-out requests are written, with their rewards."""
 
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        # Within a step each of its micro-batches is handed the whole step, of which TRL takes its part.
+        repeats = self.num_iterations * self.args.steps_per_generation
+        per_step = self.args.generation_batch_size // self.num_generations
+        return GroupOrder(len(self.pairs.training), per_step, self.num_generations, repeats, self.pairs.seed)
+
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Answers the held-out requests and reports the mean reward."""
         share = self.pairs.validation[self.accelerator.process_index :: self.accelerator.num_processes]
-        prompts, texts = [example["prompt"] for example in share], []
+        prompts = [example["prompt"] for example in share]
         self.model.eval()
-        for start in range(0, len(prompts), self.pairs.batch_size):
-            with self.accelerator.autocast():
-                _, made = self.answers.sampled(self.model, prompts[start : start + self.pairs.batch_size], 0.0)
-            texts += self.answers.tokenizer.batch_decode(made, skip_special_tokens=True)
+        with self.accelerator.autocast():
+            _, made = self.answers.sampled(self.model, prompts, 0.0)
+        texts = self.answers.tokenizer.batch_decode(made, skip_special_tokens=True)
         refined = self.answers.refined(prompts, texts)
         each = self.answers.rewards.each(refined)
         total = self.answers.rewards.total(each)

@@ -95,7 +95,23 @@ class WeightedSft(Validated, SFTTrainer):  # type: ignore[misc]
 
 
 class Dpo(Validated, DPOTrainer):  # type: ignore[misc]
-    """Direct preference optimization; TRL computes the loss."""
+    """Direct preference optimization; TRL computes the loss.
+
+    It takes the mean of the micro-batches' means; here a step is the mean over its pairs, however they are shared out.
+    """
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Notes how many pairs a step has, on all devices."""
+        samples, items = super().get_batch_samples(*args, **kwargs)
+        pairs = torch.tensor(sum(len(batch["input_ids"]) // 2 for batch in samples), device=self.accelerator.device)
+        self._per_micro_batch = float(self.accelerator.gather(pairs).float().mean()) / max(len(samples), 1)
+        return samples, items
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """TRL's mean over the pairs of a micro-batch, by how many these are."""
+        return super().compute_loss(model, inputs, *args, **kwargs) * (
+            len(inputs["input_ids"]) // 2 / self._per_micro_batch
+        )
 
 
 class Kto(Ours, KTOTrainer):  # type: ignore[misc]
