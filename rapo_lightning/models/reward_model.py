@@ -67,13 +67,17 @@ def load_classifier(checkpoint: str, dtype: torch.dtype) -> tuple[Any, Any]:
         dtype: Type of the weights.
     """
     from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
 
-    path = locate(checkpoint)
+    path, told = locate(checkpoint), logging.get_verbosity()
+    # transformers warns that the head is fresh, which is why it is trained.
+    logging.set_verbosity_error()
     with loading("language model", path):
         model = AutoModelForSequenceClassification.from_pretrained(
             path, dtype=dtype, num_labels=1, trust_remote_code=False
         )  # fmt: skip
         tokenizer = tokenizer_of(path)
+    logging.set_verbosity(told)
     model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 

@@ -14,8 +14,10 @@ from rapo_lightning.cli import main
 from rapo_lightning.errors import UserError
 from rapo_lightning.models import RewardModel
 from rapo_lightning.prompting.answers import Refined
+from rapo_lightning.recipe.files import load_recipe
 from rapo_lightning.stage3.engines.trl.callbacks import WHOLE
 from rapo_lightning.stage3.engines.trl.trainers import Validated
+from rapo_lightning.stage3.pairs import load_pairs
 from rapo_lightning.stage3.rewards import Model
 from tests.helpers import tiny_recipe
 from tests.stage3.runs import write_rounds
@@ -207,12 +209,15 @@ def test_a_reward_model_prefers_what_won_and_rewards_and_chooses_by_it(
     assert not (tmp_path / "run/refiner").exists()
     assert logged(tmp_path / "run", "val_preference")[-1] == 1.0
     reward = RewardModel.from_pretrained(tmp_path / "run/reward")
-    won, lost = reward.scores([("ball 3", "a red ball rolls 3"), ("ball 3", "ball 3")])
-    assert won > lost
+    rows = load_pairs(load_recipe(recipe), tmp_path / "run").view("preference")["train"].to_list()
+    pairs = [(row["prompt"][-1]["content"], row[side][0]["content"]) for side in ("chosen", "rejected") for row in rows]
+    scores = reward.scores(pairs)
+    right = [won > lost for won, lost in zip(scores[: len(rows)], scores[len(rows) :], strict=True)]
+    assert sum(right) / len(right) > 0.9
     # However they are batched.
-    assert reward("ball 3", "ball 3") == pytest.approx(lost, rel=1e-3)
-    found = Model(str(tmp_path / "run/reward")).rewards([Refined("ball 3", "ball 3")], None)  # type: ignore[arg-type]
-    assert found == pytest.approx([lost], rel=1e-3)
+    assert reward(*pairs[0]) == pytest.approx(scores[0], rel=1e-3)
+    found = Model(str(tmp_path / "run/reward")).rewards([Refined(*pairs[0])], None)  # type: ignore[arg-type]
+    assert found == pytest.approx(scores[:1], rel=1e-3)
     before = contents(tmp_path / "run")
     assert finetune(recipe, tmp_path / "run", "reward", "auto", *options) == 0
     assert "This training is done: its reward model is in" in capsys.readouterr().out
