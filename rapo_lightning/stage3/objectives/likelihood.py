@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import Tensor
@@ -41,11 +42,17 @@ def _logits(model: Any, ids: Tensor, mask: Tensor, kept: int, share: bool) -> Te
     common = _common(ids, mask, kept) if share and _attends_to_all(model) else 0
     if common < _WORTH:
         return model(input_ids=ids, attention_mask=mask, logits_to_keep=kept).logits
-    begun = model(input_ids=ids[:1, :common], use_cache=True, logits_to_keep=1).past_key_values
+    cached = _cached(model)
+    begun = getattr(model(input_ids=ids[:1, :common], use_cache=True, logits_to_keep=1), cached)
     begun.batch_repeat_interleave(len(ids))
-    return model(
-        input_ids=ids[:, common:], attention_mask=mask, past_key_values=begun, use_cache=True, logits_to_keep=kept
-    ).logits
+    rest = {"input_ids": ids[:, common:], "attention_mask": mask, cached: begun}
+    return model(**rest, use_cache=True, logits_to_keep=kept).logits
+
+
+def _cached(model: Any) -> str:
+    """What a model calls the keys and values that it goes on from; transformers renamed them."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "cache" if "cache" in inspect.signature(type(base).forward).parameters else "past_key_values"
 
 
 def _common(ids: Tensor, mask: Tensor, kept: int) -> int:
