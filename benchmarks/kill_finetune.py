@@ -1,6 +1,6 @@
 """Kills `finetune` at random moments and runs it again: is the adapter bit-equal to an unbroken run's, is anything left?
 
-    python benchmarks/kill_finetune.py --kills 30
+    python benchmarks/kill_finetune.py --kills 30 --objective sft+dpo --engine trl
 
 A tiny recipe on the CPU (`tests/helpers.py`) that saves after every step. Moments are uniform over the time of an unbroken run.
 """
@@ -15,25 +15,13 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.kills import Runs
 from tests.helpers import tiny_language_model, tiny_recipe
 from tests.stage3.runs import write_rounds
-
-_KEPT = {"best.ckpt", "last.ckpt"}
-_TOP = {
-    "trajectories",
-    "recipe.yaml",
-    "recipes",
-    "README.md",
-    "checkpoints",
-    "logs",
-    "metrics.csv",
-    "curves.png",
-    "refiner",
-}
 
 
 @dataclass(frozen=True)
@@ -58,37 +46,37 @@ def adapter(folder: Path) -> str:
     return hashlib.sha256((folder / "refiner/adapter_model.safetensors").read_bytes()).hexdigest()
 
 
-def leftovers(folder: Path) -> list[str]:
-    """What does not belong into a finished run."""
-    found = [path.name for path in folder.iterdir() if path.name not in _TOP]
-    found += [path.name for path in (folder / "checkpoints").glob("*/*") if path.name not in _KEPT]
-    return found + [str(path.relative_to(folder)) for path in folder.rglob("*.tmp")]
+def names(folder: Path) -> set[str]:
+    """Paths of all files of a run but its logs, of which every start has its own."""
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {name for name in found if not name.startswith(("logs/", "trajectories/"))}
 
 
 def stage(folder: Path) -> str:
     """How far a killed run had come."""
     if (folder / "refiner").exists():
         return "exported"
-    kept = sorted(path.name for path in (folder / "checkpoints").glob("*/*"))
+    kept = sorted(path.name for path in (folder / "checkpoints").glob("*/*"))[:4]
     return ", ".join(kept) or "nothing"
 
 
-def kill_once(runs: Runs, folder: Path, moment: float, expected: str) -> Outcome:
+def kill_once(runs: Runs, folder: Path, moment: float, whole: Path) -> Outcome:
     """Kills one run and runs it again.
 
     Args:
         runs: Of `finetune`.
         folder: A run with trajectories alone.
         moment: Seconds from the start to the kill.
-        expected: Hash of the adapter of an unbroken run.
+        whole: An unbroken run.
     """
     runs.kill(folder, moment)
     reached = stage(folder)
     runs.finish(folder)
-    return Outcome(moment, reached, adapter(folder) == expected, leftovers(folder))
+    left = sorted(names(folder) - names(whole))
+    return Outcome(moment, reached, adapter(folder) == adapter(whole), left)
 
 
-def measure(kills: int, work: Path, language_model: Path, seed: int = 0) -> list[Outcome]:
+def measure(kills: int, work: Path, language_model: Path, seed: int = 0, **changes: Any) -> list[Outcome]:
     """Kills that many runs.
 
     Args:
@@ -96,8 +84,9 @@ def measure(kills: int, work: Path, language_model: Path, seed: int = 0) -> list
         work: Folder for the runs.
         language_model: Folder of the tiny language model.
         seed: Seed of the moments.
+        changes: Of the tiny recipe, such as `stage3__engine`.
     """
-    recipe = tiny_recipe(work, language_model, stage3__checkpoint_steps=1)
+    recipe = tiny_recipe(work, language_model, stage3__checkpoint_steps=1, **changes)
     runs = Runs("finetune", recipe, ["rapo_lightning.stage3.run"])
     # The fastest of three: later than that many runs are done, and a kill there tries nothing.
     seconds = min(runs.finish(write_rounds(work / f"whole-{number}", recipe)) for number in range(3))
@@ -105,7 +94,7 @@ def measure(kills: int, work: Path, language_model: Path, seed: int = 0) -> list
     outcomes = []
     for number in range(kills):
         folder = write_rounds(work / f"killed-{number}", recipe)
-        outcomes.append(kill_once(runs, folder, rng.uniform(0, seconds), adapter(whole)))
+        outcomes.append(kill_once(runs, folder, rng.uniform(0, seconds), whole))
         shutil.rmtree(folder)
     return outcomes
 
@@ -115,11 +104,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--objective", default="sft")
+    parser.add_argument("--engine", default="auto")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         (work / "llm").mkdir()
-        outcomes = measure(options.kills, work, tiny_language_model(work / "llm"), options.seed)
+        changes = {"stage3__objective": options.objective, "stage3__engine": options.engine}
+        outcomes = measure(options.kills, work, tiny_language_model(work / "llm"), options.seed, **changes)
     print("| killed after, s | written by then | adapter equal | left behind |\n|---|---|---|---|")
     for item in sorted(outcomes, key=lambda item: item.moment):
         equal, left = "yes" if item.equal else "NO", ", ".join(item.leftovers) or "nothing"
