@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ class Recorder(RefinerModule):
         self.gradients = [p.grad.clone() for p in self.parameters() if p.grad is not None]
 
 
+@dataclass
+class Ranks:
+    """What a data module asks of a Trainer."""
+
+    world_size: int
+    global_rank: int
+
+
 def recorder(language_model: Path) -> tuple[Recorder, Any]:
     module, tokenizer = refiner_module(language_model, STAGE3, Recorder)
     torch.manual_seed(1)
@@ -55,7 +64,7 @@ def gradients(language_model: Path, micro_batch: int, accumulation: int, count: 
 
 def val_loss(language_model: Path, batch_size: int) -> float:
     module, tokenizer = recorder(language_model)
-    data = data_module(tokenizer, pairs(1), pairs(8), batch_size)
+    data = data_module(tokenizer, pairs(1), pairs(17), batch_size)
     (found,) = lightning.Trainer(**QUIET).validate(module, data, verbose=False)
     return found["val_loss"]
 
@@ -86,8 +95,20 @@ def test_a_last_step_with_fewer_micro_batches_is_a_mean_too(language_model: Path
 
 
 def test_validation_loss_does_not_depend_on_the_batch_size(language_model: Path) -> None:
-    losses = [val_loss(language_model, size) for size in (1, 3, 8)]
+    losses = [val_loss(language_model, size) for size in (1, 3, 16)]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
+def test_validation_loss_does_not_depend_on_the_number_of_processes(language_model: Path) -> None:
+    module, tokenizer = recorder(language_model)
+    data, sums = data_module(tokenizer, pairs(1), pairs(17), 3), torch.zeros(2)
+    for rank in range(2):
+        data.trainer = Ranks(2, rank)  # type: ignore[assignment]
+        for batch in data.val_dataloader()[0]:
+            with torch.no_grad():
+                found = module.eval().objective.loss(module.model, batch)
+            sums += torch.stack([found.total, found.count])
+    assert float(sums[0] / sums[1]) == pytest.approx(val_loss(language_model, 3), rel=1e-5)
 
 
 @pytest.mark.parametrize("count", [4, 5])
@@ -95,16 +116,10 @@ def test_what_fills_up_a_share_has_no_loss(language_model: Path, count: int) -> 
     _, tokenizer = load_causal_model(str(language_model), "float32")
     data = data_module(tokenizer, pairs(count), pairs(count), 2)
 
-    class TwoRanks:
-        world_size = 2
-
-        def __init__(self, rank: int) -> None:
-            self.global_rank = rank
-
     for loader in ("train_dataloader", "val_dataloader"):
         counted, batches = 0, []
         for rank in range(2):
-            data.trainer = TwoRanks(rank)  # type: ignore[assignment]
+            data.trainer = Ranks(2, rank)  # type: ignore[assignment]
             found = getattr(data, loader)()
             share = list(found[0] if isinstance(found, list) else found)
             batches.append(len(share))
