@@ -47,12 +47,13 @@ def export(
     Raises:
         UserError: If none is asked for, or the run has no trajectories or no refiner.
     """
-    if not (csv or prompts or views or merged or push_refiner) or samples < 1:
+    if not (csv or prompts or views or merged or push_refiner):
         raise UserError(
-            "`export` needs `--csv FILE`, `--prompts FOLDER`, `--views FOLDER`, `--merged FOLDER` or `--push_refiner OWNER/NAME`, "
-            f"and `--samples` of at least 1. Got {csv!r}, {prompts!r}, {views!r}, {merged!r}, {push_refiner!r} and {samples}; name "
-            "what to write."
+            "`export` needs `--csv FILE`, `--prompts FOLDER`, `--views FOLDER`, `--merged FOLDER` or `--push_refiner OWNER/NAME`. "
+            "Got none of them; name what to write."
         )
+    if samples < 1:
+        raise UserError(f"`--samples` must be 1 or more. Got {samples}.")
     _check_push(push, views)
     _check_refiner(run, merged, push_refiner)
     for name, place in (("prompts", prompts), ("views", views)):

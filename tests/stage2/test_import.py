@@ -259,8 +259,8 @@ def test_what_the_refiner_wrote_is_exported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run"], "needs `--csv FILE`, `--prompts FOLDER` or `--views FOLDER`"),
-        (["run", "--prompts", "out", "--samples", "0"], "Got '', 'out', '' and 0"),
+        (["run"], "`--push_refiner OWNER/NAME`. Got none of them"),
+        (["run", "--prompts", "out", "--samples", "0"], "`--samples` must be 1 or more. Got 0"),
         (["none", "--csv", "a.csv"], "Got 'none'; run `collect` or `import` first"),
         (["none", "--prompts", "out"], "Got 'none', which has no recipe.yaml"),
         (["a.csv", "--prompts", "out"], "needs the columns prompt and refined"),
