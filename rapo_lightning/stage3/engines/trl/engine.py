@@ -16,12 +16,10 @@ from datamodules import PairDataModule
 
 from ....console import say
 from ....errors import UserError
-from ....recipe.pairs import build_reader, build_rewards
 from ....running.interruption import INTERRUPTION
-from ....running.pool import ROLES, fetch_models, open_pool
+from ....running.pool import ROLES, fetch_models
 from ...memory import memory_told
 from ...objectives import REFERENCE
-from ...rewards import RewardTools, WeightedRewards
 from ..engine import Best, Engine, accumulation, optimization
 from ..lightning.module import load_adapter
 from ..metrics import next_log
@@ -38,7 +36,7 @@ from .callbacks import (
     mark_finished,
     read_best,
 )  # fmt: skip
-from .grpo import Answers
+from .grpo import Answers, open_rewards
 from .trainers import TRAINERS, own_arguments
 
 _TAKEN = (
@@ -83,7 +81,7 @@ class TrlEngine(Engine):
                 f"{self.world}; start it as `torchrun --nproc_per_node {asked} -m rapo_lightning finetune ...`."
             )
         self.accumulation = accumulation(plan.recipe.stage3.optimizer, self.world)
-        self.rewards = self._rewards() if plan.phase.objective == "grpo" else None
+        self.rewards = open_rewards(plan, self.world) if plan.phase.objective == "grpo" else None
 
     @property
     def device(self) -> torch.device:
@@ -182,25 +180,6 @@ class TrlEngine(Engine):
             trainer.add_callback(own)
         if plan.phase.objective == "grpo":
             trainer.answers, trainer.table = self.answers, None if plan.is_trial else logs / "answers.csv"
-
-    def _rewards(self) -> WeightedRewards:
-        """The rewards and the models that they use, none of which is loaded.
-
-        Raises:
-            UserError: If one of both is not usable, or a group does not lie on one device.
-        """
-        recipe, settings = self.plan.recipe, self.plan.recipe.stage3
-        if settings.optimizer.batch_size // self.world % settings.grpo.group:
-            raise UserError(
-                "`stage3.objective: grpo` keeps a group on one device: `stage3.optimizer.batch_size` over the devices must be a "
-                f"multiple of `stage3.grpo.group`. Got {settings.optimizer.batch_size}, {self.world} and "
-                f"{settings.grpo.group}; change one of them."
-            )
-        parts = build_rewards(settings)
-        roles = [role for role in ROLES if any(role in part.uses for part, _ in parts) and role != "language_model"]
-        return WeightedRewards(
-            parts, RewardTools(recipe, self.plan.folder, open_pool(recipe, roles), build_reader(settings))
-        )  # fmt: skip
 
     def _arguments(self) -> dict[str, Any]:
         """The arguments that all of TRL's configurations share."""

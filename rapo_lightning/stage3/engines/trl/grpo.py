@@ -13,12 +13,38 @@ from trl import GRPOTrainer
 
 from datamodules import PairDataModule
 
+from ....errors import UserError
 from ....models.chat_template import encode_conversations, encode_pairs
 from ....prompting.answers import Refined, read_answer
 from ....prompting.chat import Messages
 from ....recipe.objectives import Grpo as Settings
+from ....recipe.pairs import build_reader, build_rewards
+from ....running.pool import ROLES, open_pool
 from ...objectives import Objective
-from ...rewards import WeightedRewards
+from ...rewards import RewardTools, WeightedRewards
+from ..plan import Plan
+
+
+def open_rewards(plan: Plan, world: int) -> WeightedRewards:
+    """The rewards of a recipe and the models that they use, none of which is loaded.
+
+    Args:
+        plan: The training.
+        world: Number of devices.
+
+    Raises:
+        UserError: If one of both is not usable, or a group does not lie on one device.
+    """
+    recipe, settings = plan.recipe, plan.recipe.stage3
+    if settings.optimizer.batch_size // world % settings.grpo.group:
+        raise UserError(
+            "`stage3.objective: grpo` keeps a group on one device: `stage3.optimizer.batch_size` over the devices must be a "
+            f"multiple of `stage3.grpo.group`. Got {settings.optimizer.batch_size}, {world} and {settings.grpo.group}; change "
+            "one of them."
+        )
+    parts = build_rewards(settings)
+    roles = [role for role in ROLES if any(role in part.uses for part, _ in parts) and role != "language_model"]
+    return WeightedRewards(parts, RewardTools(recipe, plan.folder, open_pool(recipe, roles), build_reader(settings)))
 
 
 class GroupOrder(Sampler[int]):
