@@ -20,9 +20,11 @@ def _is_for_training_alone(recipe: Recipe) -> bool:
 def _language_model(recipe: Recipe) -> Iterator[_Check]:
     from ..checkpoints import entries, locate
     from ..recipe.components import check
-    from ..recipe.pairs import build_filters, build_reader
+    from ..recipe.objectives import objective_parts
+    from ..recipe.pairs import build_filters, build_reader, build_rewards
     from ..running.pool import checkpoint_names
     from ..running.trainer import check_trainer
+    from ..stage3.engines.plan import engine_of
 
     yield lambda: check(recipe.language_model, "language_model")
     for name in checkpoint_names(recipe):
@@ -32,6 +34,10 @@ def _language_model(recipe: Recipe) -> Iterator[_Check]:
     yield lambda: check_trainer(recipe.trainer)
     yield lambda: build_filters(recipe.stage3)
     yield lambda: build_reader(recipe.stage3)
+    for objective in objective_parts(recipe.stage3.objective):
+        yield lambda name=objective: engine_of(recipe.stage3, name)  # type: ignore[misc]
+        if objective == "grpo":
+            yield lambda: build_rewards(recipe.stage3)
 
 
 def _all_stages(recipe: Recipe) -> Iterator[_Check]:

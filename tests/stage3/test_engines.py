@@ -224,3 +224,13 @@ def test_a_reward_model_prefers_what_won_and_rewards_and_chooses_by_it(
     assert contents(tmp_path / "run") == before
     with pytest.raises(UserError, match="A reward model is a folder with reward.yaml"):
         RewardModel.from_pretrained(tmp_path)
+
+
+def test_validate_knows_what_an_engine_trains(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["validate", str(recipe), *ALLOW, "--stage3.engine", "lightning", "--stage3.objective"]
+    assert main([*command, "sft+dpo"]) == 0
+    rewards = ["--stage3.grpo.rewards", "[{reward: service, url: nowhere}]"]
+    assert main([*command, "sft+grpo", *rewards]) == 2
+    told = capsys.readouterr().err
+    assert "one that trains grpo: trl. Got 'lightning'" in told
+    assert "needs an http(s) url" in told
