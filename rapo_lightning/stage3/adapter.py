@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, get_peft_model
+from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import is_bitsandbytes_available
 
-from ..errors import UserError
+from ..errors import RunError, UserError
 from ..recipe import Lora, Recipe, Stage3
 from ..recipe.training import ALL_LINEAR
 
@@ -127,3 +128,27 @@ def _forget_activations(base: Any) -> None:
         if isinstance(layer, GradientCheckpointingLayer):
             # Only blocks in training mode are; what is within them keeps its own mode, as the frozen base has no dropout.
             layer.training = True
+
+
+def load_adapter(model: Any, weights: dict[str, Tensor]) -> None:
+    """Puts weights into the trained parameters of a model.
+
+    Args:
+        model: A PEFT model.
+        weights: Tensors by the parameters' names.
+
+    Raises:
+        RunError: If they are not exactly those that are trained.
+    """
+    expected = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if set(weights) != set(expected) or any(weights[name].shape != expected[name].shape for name in expected):
+        missing, extra = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
+        differing = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
+        raise RunError(
+            f"The checkpoint belongs to another adapter. Got {len(missing)} missing, {len(extra)} unknown and "
+            f"{len(differing)} differing tensors, such as {(missing + extra + differing)[0]}; delete the run's `checkpoints` "
+            "folder to train anew."
+        )
+    with torch.no_grad():
+        for name, parameter in expected.items():
+            parameter.copy_(weights[name])

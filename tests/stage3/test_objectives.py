@@ -15,7 +15,7 @@ from rapo_lightning.recipe.objectives import WeightedSft as WeightedSettings
 from rapo_lightning.stage3.adapter import trainable
 from rapo_lightning.stage3.objectives import Dpo, Kto, PreferenceAccuracy, Reward, Sft, WeightedSft
 from rapo_lightning.stage3.objectives.likelihood import token_losses
-from rapo_lightning.stage3.objectives.preference import reference
+from rapo_lightning.stage3.objectives.preference import REFERENCE, reference
 from rapo_lightning.stage3.objectives.supervised import pair_weights
 from tests.stage3.runs import preference_row, sft_row
 
@@ -66,8 +66,9 @@ def test_the_reference_is_left_again(language_model: Path) -> None:
         with reference(model):
             pass
         assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == trained
-        model.add_adapter("ref", model.peft_config["default"]) if "ref" not in model.peft_config else None
-        model.set_adapter("default")
+        if REFERENCE not in model.peft_config:
+            model.add_adapter(REFERENCE, model.peft_config["default"])
+            model.set_adapter("default")
 
 
 def test_weights_have_a_mean_of_one_over_the_tokens() -> None:

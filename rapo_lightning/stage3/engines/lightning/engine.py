@@ -17,6 +17,7 @@ from ....errors import UserError
 from ....running.callbacks import EndWhenAsked
 from ....running.interruption import INTERRUPTION
 from ....running.trainer import make_trainer
+from ...adapter import load_adapter
 from ...memory import memory_told
 from ...objectives import REFERENCE, Preferences
 from ..engine import Best, Engine, accumulation
@@ -24,7 +25,7 @@ from ..metrics import next_log
 from ..plan import Plan
 from .checkpoints import BEST, LAST, WholeFiles, checkpoint_callbacks, read_checkpoint
 from .guards import TrainingGuard
-from .module import RefinerModule, load_adapter
+from .module import RefinerModule
 
 
 class LightningEngine(Engine):

@@ -14,8 +14,8 @@ from torchmetrics import MeanMetric
 from datamodules.pairs import Batch
 
 from ....data.ids import derived_seed
-from ....errors import RunError
 from ....recipe import Optimizer
+from ...adapter import load_adapter
 from ...objectives import Loss, Objective, PreferenceAccuracy
 from ..engine import optimization
 from .guards import look_at_step
@@ -136,27 +136,3 @@ class RefinerModule(lightning.LightningModule):
         """
         prefix = "model."
         load_adapter(self.model, {name.removeprefix(prefix): value for name, value in state_dict.items()})
-
-
-def load_adapter(model: Any, weights: dict[str, Tensor]) -> None:
-    """Puts weights into the trained parameters of a model.
-
-    Args:
-        model: A PEFT model.
-        weights: Tensors by the parameters' names.
-
-    Raises:
-        RunError: If they are not exactly those that are trained.
-    """
-    expected = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if set(weights) != set(expected) or any(weights[name].shape != expected[name].shape for name in expected):
-        missing, extra = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
-        differing = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
-        raise RunError(
-            f"The checkpoint belongs to another adapter. Got {len(missing)} missing, {len(extra)} unknown and "
-            f"{len(differing)} differing tensors, such as {(missing + extra + differing)[0]}; delete the run's `checkpoints` "
-            "folder to train anew."
-        )
-    with torch.no_grad():
-        for name, parameter in expected.items():
-            parameter.copy_(weights[name])

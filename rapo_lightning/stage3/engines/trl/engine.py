@@ -18,10 +18,10 @@ from ....console import say
 from ....errors import UserError
 from ....running.interruption import INTERRUPTION
 from ....running.pool import ROLES, fetch_models
+from ...adapter import load_adapter
 from ...memory import memory_told
 from ...objectives import REFERENCE
 from ..engine import Best, Engine, accumulation, optimization
-from ..lightning.module import load_adapter
 from ..metrics import next_log
 from ..plan import Plan
 from .callbacks import (
