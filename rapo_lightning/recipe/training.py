@@ -72,6 +72,9 @@ class Lora:
     quantization: Literal["none", "nf4"] = "none"
     """How the frozen base is held in training (ours: as it is). `nf4` is QLoRA's four bits, quantized doubly (arXiv:2305.14314); it
     needs a CUDA device and `pip install 'rapo-lightning[qlora]'`. The adapter fits the unquantized base still."""
+    start: str = ""
+    """Folder of a refiner, such as stage 1's rewriter, whose adapter the training begins with (ours: a fresh one). It has the same
+    base, rank, scale, layers and variant; objectives that compare with a reference compare with it."""
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -189,6 +192,11 @@ class Stage3:
     def __post_init__(self) -> None:
         """Checks ranges."""
         objective_parts(self.objective)
+        if self.objective == "reward" and self.lora.start:
+            raise ValueError(
+                f"`stage3.lora.start` is a refiner's adapter, and a reward model begins with a fresh one. Got {self.lora.start!r}; "
+                "leave it out."
+            )
         if min(self.epochs, self.max_length) < 1 or min(self.checkpoint_steps, self.patience) < 0:
             raise ValueError(
                 "`stage3` needs epochs and max_length >= 1, checkpoint_steps >= 0 and patience >= 0. Got "

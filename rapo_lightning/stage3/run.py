@@ -25,6 +25,7 @@ from .engines import Engine, Plan, make_engine, phases
 from .export import export, recover, vocabulary
 from .pairs import PairViews, instruction
 from .reward import train_reward_model
+from .start import begin_with, read_start
 
 
 def base_checkpoint(recipe: Recipe) -> str:
@@ -52,12 +53,15 @@ def make_plans(recipe: Recipe, folder: Path, base: str, views: PairViews) -> lis
         views: The pairs.
 
     Raises:
-        UserError: If an objective has nothing to learn from, or its engine cannot train it.
+        UserError: If an objective has nothing to learn from, its engine cannot train it, or no training can begin with
+            `stage3.lora.start`.
     """
     plans: list[Plan] = []
+    found = read_start(recipe.stage3.lora, base)
+    start = found.identity() if found else ""
     for phase in phases(recipe.stage3):
-        start = plans[-1].identity if plans else ""
         plans.append(Plan(recipe, folder, phase, identity(base), views, start))
+        start = plans[-1].identity
     return plans
 
 
@@ -131,12 +135,14 @@ def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
         return planned.path
     dtype: Any = "float32" if plans[0].precision == "32-true" else "bfloat16"
     model, tokenizer = load_causal_model(base, dtype, recipe.stage3.lora.quantization, engines[0].device)
-    previous: Engine | None = None
+    previous, begun = None, read_start(recipe.stage3.lora, base)
     for plan, engine in zip(plans, engines, strict=True):
         # The adapter before is taken off the base, and the next one begins with its weights.
         model = _fresh(model.unload() if previous else model, recipe.stage3, plan)
         if previous:
             previous.restore(model)
+        elif begun:
+            begin_with(model, begun)
         if plan.is_trial or not engine.is_finished():
             engine.fit(model, plan.data(tokenizer))
         if plan.is_trial:
