@@ -6,29 +6,32 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from rapo_lightning.errors import RunError
 
 
-class RestOfEpoch(BatchSampler):
-    """Batches of an epoch from one of them on; its length is the whole epoch's, as Lightning counts."""
+class RestOfEpoch(Sampler[Any]):
+    """What an epoch takes from one step on; its length is the whole epoch's, as Lightning counts."""
 
-    def __init__(self, sampler: Sampler[int], batch_size: int) -> None:
+    def __init__(self, sampler: Sampler[Any]) -> None:
         """Takes the order of the epoch.
 
         Args:
-            sampler: Gives the same order whenever the epoch is the same.
-            batch_size: Examples per batch.
+            sampler: Gives the same whenever the epoch is the same.
         """
-        super().__init__(sampler, batch_size, drop_last=False)
+        self.sampler = sampler
         self.start = 0
-        """The batch that the next pass begins with; passes after that begin with the first."""
+        """The step that the next pass begins with; passes after that begin with the first."""
 
-    def __iter__(self) -> Iterator[list[int]]:
-        """Batches of indices."""
+    def __iter__(self) -> Iterator[Any]:
+        """What is left of the epoch."""
         start, self.start = self.start, 0
-        return islice(super().__iter__(), start, None)
+        return islice(iter(self.sampler), start, None)
+
+    def __len__(self) -> int:
+        """Number of steps of the whole epoch."""
+        return len(self.sampler)  # type: ignore[arg-type]
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -37,18 +40,17 @@ class ResumableLoader(DataLoader[Any]):
     Batches are made when they are asked for, none ahead, so that those handed out are those that were trained on.
     """
 
-    def __init__(self, dataset: Any, sampler: Sampler[int], batch_size: int, collate_fn: Any, devices: int = 1) -> None:
+    def __init__(self, dataset: Any, sampler: Sampler[Any], collate_fn: Any, devices: int = 1) -> None:
         """Takes what batches are made of.
 
         Args:
-            dataset: Examples by index.
-            sampler: Gives the same order whenever the epoch is the same.
-            batch_size: Examples per batch.
-            collate_fn: Makes a batch of them.
+            dataset: Gives whatever the sampler asks for.
+            sampler: Gives lists, one for each batch, and the same ones whenever the epoch is the same.
+            collate_fn: Makes a batch of what the dataset gave for a list.
             devices: How many share the epoch; each has a loader of its own.
         """
         self.devices = devices
-        self.rest = RestOfEpoch(sampler, batch_size)
+        self.rest = RestOfEpoch(sampler)
         self.taken = 0
         """Batches of the running epoch that were handed out."""
         super().__init__(dataset, batch_sampler=self.rest, collate_fn=collate_fn)

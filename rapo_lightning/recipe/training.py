@@ -112,8 +112,15 @@ class Optimizer:
     batch_size: int = 32
     """Pairs per optimizer step, over all devices (paper)."""
     micro_batch_size: int = 8
-    """Pairs per forward pass and device (ours); what a step learns does not depend on it, since the loss is a mean over
-    the tokens of all its pairs."""
+    """Pairs per forward pass and device where they are padded (ours); what a step learns does not depend on it, since the loss is a
+    mean over the tokens of all its pairs."""
+    packing: Literal["auto", "packs", "padding"] = "auto"
+    """How the engine `lightning` puts a step's pairs into forward passes (ours): side by side in packs that hold the instruction once,
+    or padded. auto takes packs on CUDA devices of compute capability 8.0 or more, where every layer of the model attends to
+    everything before and its attention can be replaced, and else padding."""
+    pack_tokens: int = 8192
+    """Most tokens of a pack (ours); the size that wastes least is chosen below it. What a step learns does not depend on it but for
+    the dropout, which pairs in one pack share where they share tokens."""
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -128,6 +135,11 @@ class Optimizer:
                 "`stage3.optimizer` needs lr > 0, warmup_share in 0..1 and a batch_size >= 1 that micro_batch_size divides. "
                 f"Got lr={self.lr}, warmup_share={self.warmup_share}, batch_size={self.batch_size}, "
                 f"micro_batch_size={self.micro_batch_size}."
+            )
+        if self.pack_tokens < 128 or self.pack_tokens % 128:
+            raise ValueError(
+                "`stage3.optimizer.pack_tokens` must be a multiple of 128, which attention goes by. Got "
+                f"{self.pack_tokens}; take one, such as 8192."
             )
 
 

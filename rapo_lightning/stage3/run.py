@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from ..checkpoints import identity, weights_identity
+from ..checkpoints import weights_identity
 from ..console import say
 from ..errors import UserError
 from ..models.causal_model import load_causal_model
@@ -60,7 +60,7 @@ def make_plans(recipe: Recipe, folder: Path, base: str, views: PairViews) -> lis
     found = read_start(recipe.stage3.lora, base)
     start = found.identity() if found else ""
     for phase in phases(recipe.stage3):
-        plans.append(Plan(recipe, folder, phase, identity(base), views, start))
+        plans.append(Plan(recipe, folder, phase, base, views, start))
         start = plans[-1].identity
     return plans
 

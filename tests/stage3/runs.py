@@ -55,6 +55,8 @@ def data_module(
     batch_size: int,
     max_length: int = 512,
     stage3: Stage3 | None = None,
+    step: int = 0,
+    pack_tokens: int = 0,
 ) -> PairDataModule:
     """Batches of rows for the objective of `stage3`."""
     chosen = stage3 or Stage3()
@@ -63,7 +65,8 @@ def data_module(
         fitting(form.examples(rows, kind == "training"), form, max_length, kind)
         for rows, kind in ((training, "training"), (validation, "validation"))
     )
-    return PairDataModule(*sides, form=form, batch_size=batch_size, step=2 * batch_size, seed=0)
+    size = step or 2 * batch_size
+    return PairDataModule(*sides, form=form, batch_size=batch_size, step=size, seed=0, pack_tokens=pack_tokens)
 
 
 def refiner_module(

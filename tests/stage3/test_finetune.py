@@ -185,9 +185,19 @@ def test_a_damaged_checkpoint_is_named(
     assert main(["finetune", str(recipe), "--out", str(unplugged), *ALLOW]) == 0
 
 
-def test_two_processes_train_one_refiner(trained: Path, recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("packing", ["padding", "packs"])
+def test_two_processes_train_one_refiner(packing: str, recipe: Path, tmp_path: Path) -> None:
     write_rounds(tmp_path, recipe)
     options = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--stage3.lora.dropout", "0"]
+    # Padded, each process has two forward passes a step.
+    options += [
+        "--stage3.optimizer.batch_size",
+        "4",
+        "--stage3.optimizer.packing",
+        packing,
+        "--stage3.optimizer.pack_tokens",
+        "1024",
+    ]
     result = run_cli("finetune", str(recipe), "--out", str(tmp_path), *options, *ALLOW)
     assert result.returncode == 0, result.stderr
     alone = write_rounds(tmp_path / "alone", recipe)

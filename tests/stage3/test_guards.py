@@ -61,8 +61,8 @@ def test_a_loss_that_is_no_number_stops_the_training(
     often: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_rounds(tmp_path, often)
-    # The first micro-batch of the third step of the second epoch: the seventh.
-    bad = (1, 4)
+    # The third step of the second epoch: the seventh.
+    bad = (1, 2)
     change_losses(
         monkeypatch, "training_step",
         lambda self, _, number, loss: loss * torch.nan if (self.current_epoch, number) == bad else loss,
@@ -115,10 +115,10 @@ def test_weights_that_are_no_numbers_are_not_saved(
 def test_a_skipped_step_changes_nothing_and_a_killed_training_skips_the_same(
     often: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Both micro-batches of the thirteenth step, the first of the fourth epoch.
+    # The last micro-batch of the thirteenth step, the first of the fourth epoch.
     change_losses(
         monkeypatch, "training_step",
-        lambda self, _, number, loss: loss * 1000 if self.current_epoch == 3 and number < 2 else loss,
+        lambda self, _, number, loss: loss * 1000 if self.current_epoch == 3 and number < 1 else loss,
     )  # fmt: skip
     whole, broken = (write_rounds(tmp_path / name, often) for name in ("whole", "broken"))
     states: dict[int, dict[str, torch.Tensor]] = {}
@@ -189,3 +189,16 @@ def test_what_to_lower_depends_on_what_is_set(size: int, saving: bool, quantizat
     stage3.lora.quantization = quantization
     with pytest.raises(Exception, match=said), memory_told(stage3):
         raise torch.OutOfMemoryError("out of memory")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (8192, "pack_tokens` from 8192 to 4096, which trains anew, or set `stage3.gradient_checkpointing"),
+        (1920, "error; set `stage3.gradient_checkpointing: true`, .*, or set `stage3.lora.quantization: nf4`"),
+    ],
+)
+def test_of_packs_the_tokens_are_lowered_as_long_as_a_preference_fits(tokens: int, said: str) -> None:
+    stage3 = Stage3(optimizer=Optimizer(pack_tokens=tokens))
+    with pytest.raises(Exception, match=said), memory_told(stage3, tokens):
+        raise torch.OutOfMemoryError("error")

@@ -10,7 +10,7 @@ import lightning
 import pytest
 import torch
 
-from datamodules.pairs import StepOrder
+from datamodules.steps import PaddedShares, StepOrder
 from rapo_lightning.models.causal_model import load_causal_model
 from rapo_lightning.recipe import Lora, Stage3
 from rapo_lightning.stage3.engines.lightning.module import RefinerModule
@@ -56,8 +56,8 @@ def recorder(language_model: Path) -> tuple[Recorder, Any]:
 
 def gradients(language_model: Path, micro_batch: int, accumulation: int, count: int = 4) -> list[torch.Tensor]:
     module, tokenizer = recorder(language_model)
-    data = data_module(tokenizer, pairs(count), [], micro_batch)
-    trainer = lightning.Trainer(**QUIET, max_epochs=1, accumulate_grad_batches=accumulation)
+    data = data_module(tokenizer, pairs(count), [], micro_batch, step=micro_batch * accumulation)
+    trainer = lightning.Trainer(**QUIET, max_epochs=1)
     trainer.fit(module, data)
     return module.gradients
 
@@ -79,7 +79,7 @@ def test_gradients_do_not_depend_on_micro_batches(language_model: Path) -> None:
 def test_gradients_are_those_of_the_mean_over_tokens(language_model: Path) -> None:
     module, tokenizer = recorder(language_model)
     data = data_module(tokenizer, pairs(4), [], 4)
-    batch = next(iter(data.train_dataloader()))
+    (batch,) = next(iter(data.train_dataloader()))
     # transformers' own loss of one batch is that mean.
     module.model(**batch).loss.backward()
     expected = [p.grad for p in module.parameters() if p.grad is not None]
@@ -104,7 +104,7 @@ def test_validation_loss_does_not_depend_on_the_number_of_processes(language_mod
     data, sums = data_module(tokenizer, pairs(1), pairs(17), 3), torch.zeros(2)
     for rank in range(2):
         data.trainer = Ranks(2, rank)  # type: ignore[assignment]
-        for batch in data.val_dataloader()[0]:
+        for batch in (part for step in data.val_dataloader()[0] for part in step):
             with torch.no_grad():
                 found = module.eval().objective.loss(module.model, batch)
             sums += torch.stack([found.total, found.count])
@@ -121,7 +121,7 @@ def test_what_fills_up_a_share_has_no_loss(language_model: Path, count: int) -> 
         for rank in range(2):
             data.trainer = Ranks(2, rank)  # type: ignore[assignment]
             found = getattr(data, loader)()
-            share = list(found[0] if isinstance(found, list) else found)
+            share = [part for step in (found[0] if isinstance(found, list) else found) for part in step]
             batches.append(len(share))
             counted += sum(int((batch["labels"] != -100).sum()) for batch in share)
         assert batches[0] == batches[1]
@@ -138,8 +138,8 @@ def test_a_step_has_the_same_pairs_on_any_number_of_devices_and_alike_ones_toget
         step = [lengths[place] for place in order[start : start + 4]]
         assert step == sorted(step, reverse=True)
     for rank in range(2):
-        share = StepOrder(lengths, 4, seed=3, world=2, rank=rank)
-        assert list(share) != order[rank::2]
-        share.set_epoch(2)
-        assert list(share) == order[rank::2]
+        shares = PaddedShares(StepOrder(lengths, 4, seed=3), 4, 1, world=2, rank=rank)
+        assert [part[0] for step in shares for part in step] != order[rank::2]
+        shares.set_epoch(2)
+        assert [part[0] for step in shares for part in step] == order[rank::2]
     assert list(StepOrder(lengths, 0, seed=3)) == list(range(8))

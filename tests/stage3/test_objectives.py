@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.pairs import IGNORED
+from datamodules.packs import IGNORED
 from rapo_lightning.models.causal_model import load_causal_model
 from rapo_lightning.recipe import Stage3
 from rapo_lightning.recipe.objectives import Dpo as DpoSettings

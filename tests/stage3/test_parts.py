@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.pairs import IGNORED
+from datamodules.packs import IGNORED
 from rapo_lightning.errors import RunError, UserError
 from rapo_lightning.models.causal_model import load_causal_model
 from rapo_lightning.recipe import Lora, Stage3
@@ -27,7 +27,7 @@ def test_batches_are_padded_and_long_pairs_dropped(language_model: Path) -> None
     long, short = sft_row("a ball", "word " * 300), sft_row("a ball", "x")
     with pytest.warns(UserWarning, match="1 pairs exceed"):
         data = data_module(tokenizer, [PAIR, short, long], [], 2, 200)
-    batch = next(iter(data.train_dataloader()))
+    (batch,) = next(iter(data.train_dataloader()))
     assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
     assert int(batch["attention_mask"].sum(1).min()) < batch["input_ids"].shape[1]
     assert data.val_dataloader() == []

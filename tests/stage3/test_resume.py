@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
 
 from datamodules.resumable import ResumableLoader
 from rapo_lightning.cli import main
@@ -20,8 +20,8 @@ from tests.helpers import tiny_recipe
 from tests.stage3.runs import write_rounds
 from tests.stage3.test_finetune import ALLOW, same_adapter
 
-BATCHES = 8
-"""Batches of an epoch of the tiny recipe: 8 training pairs, one each."""
+STEPS = 4
+"""Steps of an epoch of the tiny recipe: 8 training pairs, two each."""
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +43,16 @@ def _logged(folder: Path, name: str) -> dict[str, str]:
         return {row["step"]: row[name] for row in csv.DictReader(file) if row[name]}
 
 
-def _cut(monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int) -> None:
-    step = RefinerModule.training_step
+def _cut(monkeypatch: pytest.MonkeyPatch, epoch: int, passes: int) -> None:
+    added, done = RefinerModule._added, [0, 0]
 
-    def plug_pulled(self: RefinerModule, data: Any, batch_idx: int) -> torch.Tensor:
-        if (self.current_epoch, batch_idx) == (epoch, batch):
+    def plug_pulled(self: RefinerModule, part: Any) -> torch.Tensor:
+        done[:] = [self.current_epoch, done[1] + 1 if self.current_epoch == done[0] else 1]
+        if done == [epoch, passes + 1]:
             raise KeyError("no power")
-        return step(self, data, batch_idx)
+        return added(self, part)
 
-    monkeypatch.setattr(RefinerModule, "training_step", plug_pulled)
+    monkeypatch.setattr(RefinerModule, "_added", plug_pulled)
 
 
 @pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (0, 4), (1, 0), (1, 1), (1, 5), (2, 6)])
@@ -66,7 +67,7 @@ def test_it_goes_on_where_it_was(
     # Two micro-batches make a step: what was half done is done again, and nothing else is.
     last = list((folder / "checkpoints").glob("*/last.ckpt"))
     done = read_checkpoint(last[0])["global_step"] if last else 0
-    assert done == epoch * -(-BATCHES // 2) + batch // 2
+    assert done == epoch * STEPS + batch // 2
     main(["finetune", str(often), "--out", str(folder), *ALLOW])
     assert same_adapter(folder, unbroken)
     for name in ("train_loss_step", "train_loss_epoch", "lr-AdamW", "val_loss"):
@@ -84,7 +85,7 @@ def test_how_often_is_saved_is_not_part_of_a_training(unbroken: Path, often: Pat
 def test_a_loader_goes_on_behind_what_it_gave() -> None:
     def loader() -> ResumableLoader:
         order = RandomSampler(range(10), generator=torch.Generator().manual_seed(3))
-        return ResumableLoader(list(range(10)), order, 4, list)
+        return ResumableLoader(list(range(10)), BatchSampler(order, 4, False), list)
 
     whole = list(loader())
     first = loader()
@@ -97,7 +98,7 @@ def test_a_loader_goes_on_behind_what_it_gave() -> None:
 
 
 def test_after_an_epochs_last_batch_the_next_one_begins_at_its_first() -> None:
-    loader = ResumableLoader(list(range(4)), SequentialSampler(range(4)), 2, list)
+    loader = ResumableLoader(list(range(4)), BatchSampler(SequentialSampler(range(4)), 2, False), list)
     assert list(loader) == [[0, 1], [2, 3]]
     state = loader.state_dict()
     loader.load_state_dict(state)
@@ -110,7 +111,7 @@ def test_a_negative_number_of_steps_is_refused() -> None:
 
 
 def test_a_loader_refuses_an_epoch_that_was_begun_on_other_devices() -> None:
-    loader = ResumableLoader(list(range(8)), SequentialSampler(range(8)), 2, list, devices=2)
+    loader = ResumableLoader(list(range(8)), BatchSampler(SequentialSampler(range(8)), 2, False), list, devices=2)
     with pytest.raises(RunError, match="Got 2 instead of 1"):
         loader.load_state_dict({"taken": 1, "devices": 1})
     loader.load_state_dict({"taken": 0, "devices": 1})

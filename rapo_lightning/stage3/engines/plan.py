@@ -10,12 +10,14 @@ from typing import Any, Literal
 from datamodules import PairDataModule
 from datamodules.pairs import fitting
 
+from ...checkpoints import identity
 from ...errors import UserError
 from ...recipe import Recipe, Stage3
 from ...recipe.identity import digest
 from ...recipe.objectives import objective_parts
 from ...running.trainer import training_precision
 from ..objectives import OBJECTIVES, Engine, PreferenceAccuracy
+from ..packing import packing_of
 from ..pairs import PairViews
 
 _SHAPE_RESULT = (
@@ -77,7 +79,7 @@ class Plan:
     """One training and its folder of checkpoints; nothing is written by making one."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, phase: Phase, base_identity: str, views: PairViews, start: str = ""
+        self, recipe: Recipe, folder: Path, phase: Phase, base: str, views: PairViews, start: str = ""
     ) -> None:
         """Names the training by what it is made of.
 
@@ -85,12 +87,13 @@ class Plan:
             recipe: The recipe.
             folder: The run's folder.
             phase: Objective, rate and epochs.
-            base_identity: `checkpoints.identity` of the base model.
+            base: Name of the base model's checkpoint, which must be here.
             views: The pairs.
             start: Identity of the training whose adapter it begins with; empty for a fresh one.
 
         Raises:
-            UserError: If the view has no training rows, settings do not suit the objective, or its engine cannot train it.
+            UserError: If the view has no training rows, settings do not suit the objective, its engine cannot train it, or it
+                cannot be trained in packs and should.
         """
         self.recipe, self.folder, self.phase, self.start = recipe, folder, phase, start
         self.kind = OBJECTIVES[phase.objective]
@@ -100,9 +103,12 @@ class Plan:
         self.preferences = _rows(views, "preference")["validation"]
         self._refuse_none(views)
         self.kind.check(recipe.stage3, self.rows["train"])
+        self.packing = packing_of(recipe, base) if self.engine == "lightning" else "padding"
         stage3 = asdict(recipe.stage3)
-        # The rate is the phase's.
-        optimizer = {name: value for name, value in stage3["optimizer"].items() if name != "lr"}
+        # The rate is the phase's, and how pairs lie in forward passes is the machine's too.
+        elsewhere = ("lr", "packing", "pack_tokens")
+        optimizer = {name: value for name, value in stage3["optimizer"].items() if name not in elsewhere}
+        optimizer["pack_tokens"] = self.pack_tokens
         chosen_by = [self.monitor, self.preferences if self.monitor[0] == "val_preference" else None]
         settings = [*(stage3[name] for name in _SHARED), optimizer, stage3.get(phase.objective), chosen_by]
         options = {name: recipe.trainer[name] for name in _SHAPE_RESULT if name in recipe.trainer}
@@ -113,7 +119,7 @@ class Plan:
             options,
             self.precision,
             recipe.seed,
-            base_identity,
+            identity(base),
             start,
             self.kind.made_of(recipe),
         ]
@@ -136,6 +142,11 @@ class Plan:
                 "`stage3.best_by: val_preference` chooses by held-out requests with a round that the filters keep and a worse one. "
                 f"Got {why}; take `val_loss`, or look at `finetune --dry_run true`."
             )
+
+    @property
+    def pack_tokens(self) -> int:
+        """Most tokens of a pack, 0 where pairs are padded."""
+        return self.recipe.stage3.optimizer.pack_tokens if self.packing == "packs" else 0
 
     @property
     def monitor(self) -> tuple[str, Literal["min", "max"]]:
@@ -167,7 +178,9 @@ class Plan:
         held_out = accuracy.examples(self.preferences, False) if self.kind.view == "sft" and self.preferences else []
         kept = [example for example in held_out if accuracy.length(example) <= stage3.max_length]
         sizes = stage3.optimizer.micro_batch_size, stage3.optimizer.batch_size
-        return PairDataModule(training, validation, objective, *sizes, self.recipe.seed, kept, accuracy)
+        return PairDataModule(
+            training, validation, objective, *sizes, self.recipe.seed, kept, accuracy, self.pack_tokens
+        )
 
 
 def _rows(views: PairViews, name: str) -> dict[str, Rows]:

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from datamodules.pairs import IGNORED, Batch, Tokens
+from datamodules.packs import IGNORED, Text
+from datamodules.pairs import Batch, Tokens
 
 from ...recipe import Recipe, Stage3
 from .likelihood import token_losses
+from .packed import sequence_losses
 
 Engine = Literal["lightning", "trl"]
 
@@ -103,6 +105,14 @@ class Objective(ABC):
     def collate(self, examples: Sequence[Tokens]) -> Batch:
         """A batch of examples, padded on the right."""
 
+    def texts(self, example: Tokens) -> list[Text]:
+        """The sequences of an example with their labels; only what the engine `lightning` trains has any."""
+        raise NotImplementedError(f"{self.name} is trained by TRL, which pads.")
+
+    def extras(self, examples: Sequence[Tokens]) -> Batch:
+        """What a batch has beside tokens."""
+        return {}
+
     def loss(self, model: Any, batch: Batch) -> Loss:
         """The loss of a batch; only what the engine `lightning` trains has one of its own.
 
@@ -112,9 +122,18 @@ class Objective(ABC):
         """
         raise NotImplementedError(f"{self.name} is trained by TRL, which computes its loss.")
 
-    def losses(self, model: Any, batch: Batch, labels: Tensor) -> Tensor:
-        """Negative log-likelihood of each token; see `likelihood.token_losses`."""
-        return token_losses(model, batch, labels, share=not self.stage3.gradient_checkpointing)
+    def likelihoods(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Negative log-likelihood of the labels of each sequence, and their number, both `(sequences,)`.
+
+        Args:
+            model: The PEFT model, or what wraps it.
+            batch: From `collate`, or a pack.
+        """
+        if "until" in batch:
+            return sequence_losses(model, batch), batch["counts"]
+        labels = labels_of(batch)
+        losses = token_losses(model, batch, labels, share=not self.stage3.gradient_checkpointing)
+        return losses.sum(1), (labels[:, 1:] != IGNORED).sum(1)
 
     def padded(self, rows: Sequence[Sequence[int]], kind: Literal["ids", "labels", "mask"] = "ids") -> Tensor:
         """Rows of unequal length as a tensor `(rows, length)`, filled up on the right.
@@ -139,3 +158,10 @@ class Objective(ABC):
             "attention_mask": self.padded([[1] * (len(head) + len(answer)) for head, answer in both], "mask"),
             "completion_mask": self.padded([[0] * len(head) + [1] * len(answer) for head, answer in both], "mask"),
         }
+
+
+def labels_of(batch: Batch) -> Tensor:
+    """Labels of a padded batch `(sequences, length)`: those it has, or the completions' tokens."""
+    if "labels" in batch:
+        return batch["labels"]
+    return batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORED)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
-from datamodules.pairs import IGNORED, Batch
+from datamodules.packs import IGNORED
+from datamodules.pairs import Batch
 
 _WORTH = 8
 """Tokens that sequences must begin with in common before these are computed apart (ours)."""
 
 
 def token_losses(model: Any, batch: Batch, labels: Tensor, share: bool = True) -> Tensor:
-    """Negative log-likelihood of each token, `(sequences, length - 1)`, in float32 and 0 where there is no label.
+    """Negative log-likelihood of each token, `(sequences, length - 1)`, in float32 at least and 0 where there is no label.
 
     All training pairs begin with the same instruction. What the sequences of a batch begin with in common is computed once
     for all of them, keys and values going on with their gradients: the same mathematics but for the dropout in it,
@@ -31,9 +33,8 @@ def token_losses(model: Any, batch: Batch, labels: Tensor, share: bool = True) -
     counted = (following != IGNORED).any(0)
     kept = following.shape[1] - int(counted.int().argmax()) if bool(counted.any()) else 1
     logits = _logits(model, batch["input_ids"], batch["attention_mask"], kept + 1, share)[:, :-1]
-    losses = cross_entropy(
-        logits.float().flatten(0, 1), following[:, -kept:].flatten(), ignore_index=IGNORED, reduction="none"
-    )
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    losses = cross_entropy(exact.flatten(0, 1), following[:, -kept:].flatten(), ignore_index=IGNORED, reduction="none")
     return pad(losses.view(len(labels), kept), (following.shape[1] - kept, 0))
 
 

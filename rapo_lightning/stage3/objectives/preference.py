@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from datamodules.pairs import IGNORED, Batch, Tokens
+from datamodules.packs import IGNORED, Text
+from datamodules.pairs import Batch, Tokens
 
 from ...models.chat_template import encode_pairs
 from .base import Engine, Loss, Objective
@@ -32,7 +32,7 @@ def encode_preferences(tokenizer: Any, rows: Sequence[Mapping[str, Any]]) -> lis
 
 
 class Preferences(Objective):
-    """What objectives on the view `preference` share; a batch has the chosen sequences before the rejected ones."""
+    """What objectives on the view `preference` share; a batch or pack has the chosen sequences before the rejected ones."""
 
     view: ClassVar[Literal["sft", "preference", "unpaired", "requests"]] = "preference"
     wants: ClassVar[str] = "requests with a round that the filters keep and a worse one"
@@ -55,6 +55,12 @@ class Preferences(Objective):
         answers = [example[side] for side in ("chosen_ids", "rejected_ids") for example in examples]
         return self.sequences([*heads, *heads], answers)
 
+    def texts(self, example: Tokens) -> list[Text]:
+        """The request with the chosen answer, and with the rejected one."""
+        head: list[int] = example["prompt_ids"]
+        answers = [example["chosen_ids"], example["rejected_ids"]]
+        return [(head + answer, [IGNORED] * len(head) + answer) for answer in answers]
+
 
 class PreferenceAccuracy(Preferences):
     """Not trained: how often the chosen text is likelier per token than the rejected one, on held-out requests."""
@@ -64,11 +70,10 @@ class PreferenceAccuracy(Preferences):
 
     def loss(self, model: Any, batch: Batch) -> Loss:
         """The share `preference`; there is no loss."""
-        labels = labels_of(batch)
-        means = -self.losses(model, batch, labels).sum(1) / (labels[:, 1:] != IGNORED).sum(1).clamp(min=1)
-        chosen, rejected = means.chunk(2)
-        counted = batch["completion_mask"].any(1).chunk(2)[0]
-        nothing = torch.zeros((), device=means.device)
+        losses, counts = self.likelihoods(model, batch)
+        chosen, rejected = (-losses / counts.clamp(min=1)).chunk(2)
+        counted = counts.chunk(2)[0] > 0
+        nothing = losses.new_zeros(())
         return Loss(nothing, nothing, {"preference": (((chosen > rejected) & counted).sum(), counted.sum())})
 
 
@@ -84,20 +89,13 @@ class Dpo(Preferences):
 
     def loss(self, model: Any, batch: Batch) -> Loss:
         """Sum over the pairs, their number, and the share `preference` whose chosen text gained more on the reference."""
-        labels = labels_of(batch)
         with torch.no_grad(), reference(model):
-            before = -self.losses(model, batch, labels).sum(1)
-        gained = -self.losses(model, batch, labels).sum(1) - before
-        chosen, rejected = gained.chunk(2)
-        counted = batch["completion_mask"].any(1).chunk(2)[0]
+            before, counts = self.likelihoods(model, batch)
+        chosen, rejected = (before - self.likelihoods(model, batch)[0]).chunk(2)
+        counted = counts.chunk(2)[0] > 0
         losses = -logsigmoid(self.stage3.dpo.beta * (chosen - rejected))
         preferred = ((chosen > rejected) & counted).sum()
         return Loss((losses * counted).sum(), counted.sum(), {"preference": (preferred, counted.sum())})
-
-
-def labels_of(batch: Batch) -> Tensor:
-    """Labels `(sequences, length)` of the completions' tokens."""
-    return batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORED)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from datamodules.pairs import IGNORED, Batch, Tokens
+from datamodules.packs import IGNORED, Text
+from datamodules.pairs import Batch, Tokens
 
 from ...errors import UserError
 from ...models.chat_template import encode_pairs
@@ -50,10 +51,14 @@ class Sft(Objective):
             "labels": self.padded([example["labels"] for example in examples], "labels"),
         }
 
+    def texts(self, example: Tokens) -> list[Text]:
+        """The pair."""
+        return [(example["input_ids"], example["labels"])]
+
     def loss(self, model: Any, batch: Batch) -> Loss:
         """Sum over the completions' tokens, and their number."""
-        losses = self.losses(model, batch, batch["labels"])
-        return Loss(losses.sum(), (batch["labels"][:, 1:] != IGNORED).sum())
+        losses, counts = self.likelihoods(model, batch)
+        return Loss(losses.sum(), counts.sum())
 
 
 class WeightedSft(Sft):
@@ -92,18 +97,18 @@ class WeightedSft(Sft):
         return [{**example, "weight": weight} for example, weight in zip(examples, weights, strict=True)]
 
     def collate(self, examples: Sequence[Tokens]) -> Batch:
-        """That of `sft`, and where there are any `weights`, `(pairs,)`."""
-        batch = super().collate(examples)
-        if "weight" in examples[0]:
-            batch["weights"] = torch.tensor([example["weight"] for example in examples], dtype=torch.float32)
-        return batch
+        """That of `sft`, and `extras`."""
+        return super().collate(examples) | self.extras(examples)
+
+    def extras(self, examples: Sequence[Tokens]) -> Batch:
+        """Of what is trained on, `weights` `(pairs,)`."""
+        weights = [example["weight"] for example in examples if "weight" in example]
+        return {"weights": torch.tensor(weights, dtype=torch.float32)} if weights else {}
 
     def loss(self, model: Any, batch: Batch) -> Loss:
         """Weighted sum over the completions' tokens, and their number."""
-        losses = self.losses(model, batch, batch["labels"])
-        if "weights" in batch:
-            losses = losses * batch["weights"][:, None]
-        return Loss(losses.sum(), (batch["labels"][:, 1:] != IGNORED).sum())
+        losses, counts = self.likelihoods(model, batch)
+        return Loss((losses * batch["weights"] if "weights" in batch else losses).sum(), counts.sum())
 
 
 def pair_weights(gaps: Sequence[float | None], tokens: Sequence[int], temperature: float) -> list[float]:

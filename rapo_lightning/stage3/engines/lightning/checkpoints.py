@@ -67,10 +67,8 @@ class WithinEpoch(MovableCheckpoint):
     """Saves after every so many steps, but not after an epoch's last, which is saved when its validation is done."""
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Saves if it is time, the batch ended a step, and the epoch goes on."""
-        # Within a step the number of steps is still that of the one before, and gradients would be lost.
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if stepped and batch_idx + 1 < trainer.num_training_batches:
+        """Saves if it is time and the epoch goes on; a batch is a step."""
+        if batch_idx + 1 < trainer.num_training_batches:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 

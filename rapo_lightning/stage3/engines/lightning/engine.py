@@ -20,6 +20,7 @@ from ....running.trainer import make_trainer
 from ...adapter import load_adapter
 from ...memory import memory_told
 from ...objectives import REFERENCE, Preferences
+from ...packing import made_ready
 from ..engine import Best, Engine, accumulation
 from ..metrics import next_log
 from ..plan import Plan
@@ -70,13 +71,13 @@ class LightningEngine(Engine):
         objective = plan.kind(plan.recipe.stage3, data.form.tokenizer)  # type: ignore[attr-defined]
         if plan.start and isinstance(objective, Preferences):
             _add_reference(model)
-        steps = plan.phase.epochs * data.steps(trainer.accumulate_grad_batches, trainer.world_size)
+        steps = plan.phase.epochs * data.steps
         module = RefinerModule(
             model, objective, plan.recipe.stage3.optimizer, plan.phase.lr, plan.recipe.seed, steps
         )  # fmt: skip
         say(
             f"{plan.phase.objective}: {len(data.training)} training and {len(data.validation)} validation pairs, "
-            f"{plan.precision}"
+            f"{plan.precision}, {plan.packing}"
         )
         if trainer.is_global_zero:
             # What a kill left of a checkpoint in the writing.
@@ -84,7 +85,11 @@ class LightningEngine(Engine):
                 path.unlink()
         last = plan.checkpoints / LAST
         resumed = last.is_file() and not plan.is_trial
-        with INTERRUPTION.watched(), memory_told(plan.recipe.stage3):
+        with (
+            INTERRUPTION.watched(),
+            memory_told(plan.recipe.stage3, plan.pack_tokens),
+            made_ready(model, plan.packing, self.device),
+        ):
             trainer.fit(module, data, ckpt_path=str(last) if resumed else None)
         if REFERENCE in model.peft_config:
             model.delete_adapter(REFERENCE)
@@ -159,5 +164,6 @@ def _trainer(plan: Plan) -> lightning.Trainer:
             "A refiner is trained on one device or with `trainer.strategy: ddp`. Got "
             f"{plan.recipe.trainer.get('strategy')!r}; leave it out."
         )
-    trainer.accumulate_grad_batches = accumulation(stage3.optimizer, trainer.world_size)
+    # A batch of the loaders is a whole step; this looks whether it can be shared out.
+    accumulation(stage3.optimizer, trainer.world_size)
     return trainer

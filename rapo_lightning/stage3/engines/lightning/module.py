@@ -24,7 +24,7 @@ from .guards import look_at_step
 class RefinerModule(lightning.LightningModule):
     """Trains an adapter; checkpoints hold the adapter alone.
 
-    The loss of an optimizer step is the sum of the losses of all its micro-batches on all devices, divided by the number of
+    The loss of an optimizer step is the sum of the losses of all its forward passes on all devices, divided by the number of
     what they count, completion tokens or pairs (the rule of TRL's trainers). So is the validation loss over all pairs.
     """
 
@@ -54,23 +54,40 @@ class RefinerModule(lightning.LightningModule):
         self.epoch_sums = [0.0, 0.0]
         """The same of the epoch's steps, on all devices; part of the checkpoints."""
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         """Seeds the dropout by step, so that a resumed run draws the same masks."""
         torch.manual_seed(derived_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One micro-batch; its loss is a sum, and `on_before_optimizer_step` divides."""
-        found = self.objective.loss(self.model, batch)
+    def training_step(self, batch: list[Batch], batch_idx: int) -> Tensor:
+        """A step's forward passes; their losses are sums, and `on_before_optimizer_step` divides.
+
+        Steps have unequal numbers of them, so Lightning's own accumulation will not do. All backward passes but the last are
+        done here, and Lightning does that one: what DistributedDataParallel adds up over the devices is then the whole step.
+        """
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        for part in batch[:-1]:
+            total = self._added(part)
+            with torch.autocast(total.device.type, enabled=False):
+                self.trainer.strategy.backward(total, None)
+        return self._added(batch[-1])
+
+    def _added(self, part: Batch) -> Tensor:
+        """The loss of a forward pass, which `sums` counts."""
+        found = self.objective.loss(self.model, part)
         self.sums = self.sums.to(found.total.device) + torch.stack([found.total.detach(), found.count])
         return found.total
+
+    def optimizer_zero_grad(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: `training_step` has done it, before its backward passes."""
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divides the gradients by what the step counts, before they are clipped."""
         total, counted = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
         self.log("train_loss_step", total / counted.clamp(min=1), prog_bar=True)
         self.epoch_sums = [self.epoch_sums[0] + float(total), self.epoch_sums[1] + float(counted)]
-        # Lightning has divided by the number of micro-batches, DistributedDataParallel by that of devices.
-        factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / counted.clamp(min=1)
+        # DistributedDataParallel has divided by the number of devices.
+        factor = self.trainer.world_size / counted.clamp(min=1)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -87,17 +104,18 @@ class RefinerModule(lightning.LightningModule):
         look_at_step(self.trainer, optimizer)
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: list[Batch], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Logs the loss, and the share of preferred rounds, on prompts that are not trained on."""
-        # The second loader has preferences, where the objective itself learns from something else.
-        found: Loss = (self.accuracy if dataloader_idx else self.objective).loss(self.model, batch)
-        if not dataloader_idx:
-            self.val_loss.update(found.total / found.count.clamp(min=1), found.count.float())
-            self.log("val_loss", self.val_loss, prog_bar=True, add_dataloader_idx=False)
-        if "preference" in found.shares:
-            preferred, of = found.shares["preference"]
-            self.val_preference.update(preferred / of.clamp(min=1), of.float())
-            self.log("val_preference", self.val_preference, prog_bar=True, add_dataloader_idx=False)
+        for part in batch:
+            # The second loader has preferences, where the objective itself learns from something else.
+            found: Loss = (self.accuracy if dataloader_idx else self.objective).loss(self.model, part)
+            if not dataloader_idx:
+                self.val_loss.update(found.total / found.count.clamp(min=1), found.count.float())
+                self.log("val_loss", self.val_loss, prog_bar=True, add_dataloader_idx=False)
+            if "preference" in found.shares:
+                preferred, of = found.shares["preference"]
+                self.val_preference.update(preferred / of.clamp(min=1), of.float())
+                self.log("val_preference", self.val_preference, prog_bar=True, add_dataloader_idx=False)
 
     def on_train_epoch_end(self) -> None:
         """Logs the mean loss of the epoch, of what it did before it was killed too."""

@@ -162,7 +162,7 @@ class TrlEngine(Engine):
         settings, group = self.plan.recipe.stage3.optimizer, self.plan.recipe.stage3.grpo.group
         if self.plan.phase.objective == "grpo":
             return len(data.training) // (settings.batch_size // group)
-        return data.steps(self.accumulation, self.world)
+        return data.steps
 
     def _place_callbacks(self, trainer: Any, epoch_steps: int) -> None:
         plan, stage3 = self.plan, self.plan.recipe.stage3

@@ -19,7 +19,8 @@ from trl import (
 )
 
 from datamodules import PairDataModule
-from datamodules.pairs import Form, StepOrder, Tokens
+from datamodules.pairs import Form, Tokens
+from datamodules.steps import StepOrder
 
 from ....recipe import Stage3
 from ...objectives import Objective, PreferenceAccuracy
