@@ -115,7 +115,8 @@ def measure(kills: int, work: Path, language_model: Path, seed: int = 0, **chang
         changes: Of the tiny recipe, such as `stage3__engine`.
     """
     recipe = tiny_recipe(work, language_model, stage3__checkpoint_steps=1, **changes)
-    runs = Runs("finetune", recipe, ["rapo_lightning.stage3.run"])
+    on_gpu = changes.get("trainer__accelerator") == "gpu"
+    runs = Runs("finetune", recipe, ["rapo_lightning.stage3.run"], anew=on_gpu)
     # The fastest of three: later than that many runs are done, and a kill there tries nothing.
     seconds = min(runs.finish(write_rounds(work / f"whole-{number}", recipe)) for number in range(3))
     whole, rng = work / "whole-0", random.Random(seed)

@@ -1,6 +1,6 @@
 """Runs of a command that can be killed: forks of one server process that has imported the libraries.
 
-So a kill falls into the work and not into imports.
+So a kill falls into the work and not into imports. A process that uses a GPU cannot be such a fork, and is started anew.
 """
 
 from __future__ import annotations
@@ -13,21 +13,25 @@ import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from rapo_lightning.cli import main as rapo_lightning
 from rapo_lightning.recipe import components
 
-_FORKS = multiprocessing.get_context("forkserver")
+_FORKS, _ANEW = multiprocessing.get_context("forkserver"), multiprocessing.get_context("spawn")
 
 
 def _work(arguments: list[str]) -> None:
     # Forks of a process that has used several threads would wait for them for ever.
     torch.set_num_threads(1)
     components.allow_packages(["tests"])
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
         code = rapo_lightning([*arguments, "--trainer.enable_progress_bar", "false"])
+    if code:
+        print(told.getvalue()[-2000:], file=sys.stderr)
     sys.exit(code)
 
 
@@ -58,6 +62,7 @@ class Runs:
         recipe: Path,
         preload: list[str],
         options: Callable[[Path], list[str]] = lambda folder: [],
+        anew: bool = False,
     ) -> None:
         """Prepares the server process.
 
@@ -66,14 +71,16 @@ class Runs:
             recipe: Its recipe.
             preload: Modules that the server imports before it forks.
             options: Further arguments of a run in a folder.
+            anew: Whether each run is a process of its own from the start.
         """
         self.command, self.recipe, self.options = command, recipe, options
+        self.processes: Any = _ANEW if anew else _FORKS
         _FORKS.set_forkserver_preload(["benchmarks.kills", "tests.helpers", *preload])
 
     def start(self, folder: Path) -> BaseProcess:
         """Starts the command in a process of its own."""
         arguments = [self.command, str(self.recipe), "--out", str(folder), *self.options(folder)]
-        process = _FORKS.Process(target=_work, args=(arguments,))
+        process: BaseProcess = self.processes.Process(target=_work, args=(arguments,))
         process.start()
         return process
 

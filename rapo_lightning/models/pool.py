@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import RunError, UserError
 from ..prompting.chat import Messages, Sampling
 from .base import Embedder, LanguageModel, Model, VideoModel, VisionLanguageModel, count_tokens
+from .memory import is_out_of_memory
 from .transformers_language import AdaptedLanguageModel, TransformersLanguageModel
 
 Policy = Literal["resident", "swap"]
@@ -121,7 +122,9 @@ class ModelPool:
     def _move(self, owner: Model) -> None:
         try:
             owner.to(self.device)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise RunError(
                 f"The device must hold the models that are used together. Got too little memory for {owner.name}; set "
                 "`residency: swap`, which keeps one there at a time, or give the models a lower `dtype`."

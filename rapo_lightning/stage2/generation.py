@@ -6,12 +6,12 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 from numpy.typing import NDArray
 
 from ..errors import RunError
 from ..models.base import VideoModel
+from ..models.memory import is_out_of_memory
 from ..verifiers.usable import NO_NUMBERS, unreadable
 
 _LOG = logging.getLogger(__name__)
@@ -33,17 +33,13 @@ def generate_or_halve(
     try:
         made = model.generate(prompts, seeds)
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
     else:
         return _checked(made, model, len(prompts))
     # Behind the `except`: until its end the error holds all that the call had on the device.
     _halve(model)
     return None
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
 def _halve(model: VideoModel) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from ..errors import RunError
+from ..models.memory import is_out_of_memory
 from ..recipe import Stage3
 
 
@@ -25,8 +24,7 @@ def memory_told(stage3: Stage3, pack_tokens: int = 0) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # What CUDA itself has no memory for, such as a library's workspace, comes as another class.
-        if not isinstance(error, torch.OutOfMemoryError) and "out of memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         found = " ".join(str(error).split())[:160].rstrip(".")
         raise RunError(

@@ -69,6 +69,7 @@ class TightPipeline(DiffusersVideoModel):
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         torch.OutOfMemoryError("said otherwise", 2),
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in the manual."),
         MemoryError(),
     ],
 )
