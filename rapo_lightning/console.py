@@ -17,6 +17,8 @@ _NOISE = (
     ".*GPU available but not used.*",
     ".*`torch_dtype` is deprecated.*",
     ".*is_gradient_checkpointing` is deprecated.*",
+    # It is the sum over all devices already.
+    ".*recommended to use `self.log\\('train_loss_epoch'.*",
     ".*Total length of `list` across ranks is zero.*",
     ".*The number of training batches .* is smaller than the logging interval.*",
 )

@@ -54,8 +54,8 @@ class Recipe:
     """Fine-tuning."""
     # Bare: for `dict[str, Any]` jsonargparse would build the callbacks itself, before anything about them is checked.
     trainer: dict = field(default_factory=dict)
-    """Anything that `lightning.Trainer` takes, for all stages: `devices`, `precision` (of stage 3), `max_time`, `profiler`,
-    `logger` and `callbacks` by `class_path`, ..."""
+    """Anything that `lightning.Trainer` takes, for all stages: `devices`, `num_nodes`, `precision` (of stage 3), `strategy`
+    (`ddp`, or for stage 3 `fsdp2`, which shards the base), `max_time`, `profiler`, `logger` and `callbacks` by `class_path`, ..."""
     evaluation: Evaluation = field(default_factory=Evaluation)
     """Evaluation."""
 

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ..errors import UserError
+from ..recipe.components import allow_packages
 from .callbacks import EndWhenAsked, QuietBar
+from .fellows import stay_together, together
 from .interruption import INTERRUPTION
+from .strategies import BARRIER_TIMEOUT, ShardedBase, is_sharding, with_own_strategy
 
-BARRIER_TIMEOUT = timedelta(days=20)
-"""Ranks finish their videos at different times; torch's default of 10 or 30 minutes would end the run. In milliseconds it
-fits into 32 bits, which is all that a wait of the operating system takes."""
 _OURS = {
     "accumulate_grad_batches": "`stage3.optimizer.batch_size` and `micro_batch_size` decide it",
     "max_epochs": "`stage3.epochs` decides it",
@@ -57,11 +56,13 @@ def _parse(options: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(
                 f"A folder in `trainer` must lie below the working directory. Got {text!r}; name a relative one."
             )
+    # Without a command line nobody has said yet what may be imported.
+    allow_packages([])
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(lightning.Trainer, None)
     try:
         # A copy: the parser puts the callbacks it builds into the very list that it was given.
-        parsed = parser.instantiate(parser.parse_object(deepcopy(dict(options))))
+        parsed = parser.instantiate(parser.parse_object(deepcopy(with_own_strategy(options))))
     except (ArgumentError, TypeError, ValueError, KeyError) as error:
         raise UserError(f"`trainer` does not fit lightning.Trainer: {' '.join(str(error).split())[:600]}") from error
     return {name: value for name, value in parsed.items() if name in options}
@@ -103,6 +104,9 @@ def _shared(options: dict[str, Any]) -> dict[str, Any]:
         several = nodes > 1 or devices not in ("auto", -1, "-1") or torch.cuda.device_count() > 1
         if several:
             chosen["strategy"] = DDPStrategy(timeout=BARRIER_TIMEOUT)
+    if isinstance(chosen.get("strategy"), ShardedBase):
+        # Weights that are gathered in inference mode could not be used in training after it.
+        chosen["inference_mode"] = False
     return {"enable_model_summary": False, **chosen, "use_distributed_sampler": False}
 
 
@@ -137,18 +141,23 @@ def make_trainer(
     has_bar = any(isinstance(callback, ProgressBar) for callback in further)
     bar = [QuietBar()] if chosen.get("enable_progress_bar", True) and not has_bar else []
     try:
-        return lightning.Trainer(**chosen, callbacks=[*callbacks, *further, *bar])
+        trainer = lightning.Trainer(**chosen, callbacks=[*callbacks, *further, *bar])
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise UserError(f"`trainer` cannot work here: {' '.join(str(error).split())}") from error
+    stay_together(trainer.strategy)
+    return trainer
 
 
 def predict_trainer(options: Mapping[str, Any], callbacks: Sequence[lightning.Callback] = ()) -> lightning.Trainer:
     """A Trainer for a stage that runs in predict mode.
 
     Its precision is the models' own business: `trainer.precision` is that of training and would wrap every video in
-    autocast. A logger is used only where the recipe names one.
+    autocast. So is how models lie on the devices: a strategy that shards is that of training too. A logger is used only where
+    the recipe names one.
     """
     mine = {name: value for name, value in options.items() if name != "precision"}
+    if is_sharding(mine):
+        del mine["strategy"]
     return make_trainer(
         mine, [*callbacks, EndWhenAsked()], logger=False, enable_checkpointing=False, enable_progress_bar=False
     )
@@ -162,9 +171,10 @@ def predict(trainer: lightning.Trainer, module: lightning.LightningModule, data:
         module: The stage.
         data: Its steps.
     """
-    with INTERRUPTION.watched():
+    with together(), INTERRUPTION.watched():
         trainer.predict(module, data, return_predictions=False)
-    trainer.strategy.barrier()
+    with together():
+        trainer.strategy.barrier()
 
 
 def training_precision(options: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from ..data.trajectory import TrajectoryStore, by_prompt
 from ..models import ModelPool
 from ..recipe import Recipe
 from ..running.callbacks import RowWriter, ScoreLine
+from ..running.fellows import together
 from ..running.folder import is_main_process
 from ..running.trainer import predict, predict_trainer
 from .loop import Loop
@@ -80,7 +81,8 @@ def continue_loop(
         predict(trainer, SspoModule(loop), PromptDataModule(left, stage2.batch_size, stage2.rounds))
         if tidy and is_main_process():
             tidy_up(loop, folder)
-        trainer.strategy.barrier()
+        with together():
+            trainer.strategy.barrier()
     return rows_of(loop, prompts, folder)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
@@ -117,6 +118,19 @@ def trainable(base: Any, stage3: Stage3, task: Task = "CAUSAL_LM") -> Any:
             f"`stage3.lora.target_modules` must name layers that can be adapted. Got {stage3.lora.target_modules}: "
             f"{' '.join(str(error).split())[:200]}; it has {', '.join(linear_layers(base))}."
         ) from error
+
+
+def set_dropout(model: Any, rate: float) -> None:
+    """Changes the dropout of a model's adapter, as PEFT would have built it.
+
+    Args:
+        model: From `trainable`.
+        rate: Share of the adapter's inputs that are dropped.
+    """
+    model.peft_config["default"].lora_dropout = rate
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer.lora_dropout["default"] = torch.nn.Dropout(rate) if rate else torch.nn.Identity()
 
 
 def _forget_activations(base: Any) -> None:

@@ -15,10 +15,10 @@ from ..console import say
 from ..errors import UserError
 from ..models.causal_model import load_causal_model
 from ..models.refiner_folder import RefinerFolder, read_refiner
-from ..recipe import Recipe, Stage3
+from ..recipe import Recipe
 from ..recipe.components import check
 from ..recipe.identity import digest
-from .adapter import trainable
+from .adapter import set_dropout, trainable
 from .card import TrainingSummary, card_text
 from .curves import write_metrics
 from .engines import Engine, Plan, make_engine, phases
@@ -104,11 +104,15 @@ def _export(
     say(f"refiner written to {planned.path} (epoch {best.epoch}{told})")
 
 
-def _fresh(base: Any, stage3: Stage3, plan: Plan) -> Any:
+def _dropout(plan: Plan) -> float:
+    return plan.recipe.stage3.lora.dropout if plan.kind.dropout else 0.0
+
+
+def _fresh(base: Any, plan: Plan) -> Any:
     """A PEFT model for a training, its adapter fresh."""
-    dropout = stage3.lora.dropout if plan.kind.dropout else 0.0
+    stage3 = plan.recipe.stage3
     torch.manual_seed(plan.recipe.seed)
-    return trainable(base, replace(stage3, lora=replace(stage3.lora, dropout=dropout)))
+    return trainable(base, replace(stage3, lora=replace(stage3.lora, dropout=_dropout(plan))))
 
 
 def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
@@ -135,14 +139,12 @@ def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
         return planned.path
     dtype: Any = "float32" if plans[0].precision == "32-true" else "bfloat16"
     model, tokenizer = load_causal_model(base, dtype, recipe.stage3.lora.quantization, engines[0].device)
-    previous, begun = None, read_start(recipe.stage3.lora, base)
+    model, start = _fresh(model, plans[0]), read_start(recipe.stage3.lora, base)
+    if start:
+        begin_with(model, start)
     for plan, engine in zip(plans, engines, strict=True):
-        # The adapter before is taken off the base, and the next one begins with its weights.
-        model = _fresh(model.unload() if previous else model, recipe.stage3, plan)
-        if previous:
-            previous.restore(model)
-        elif begun:
-            begin_with(model, begun)
+        # A later one goes on with the best weights of the one before.
+        set_dropout(model, _dropout(plan))
         if plan.is_trial or not engine.is_finished():
             engine.fit(model, plan.data(tokenizer))
         if plan.is_trial:
@@ -150,7 +152,6 @@ def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
             return planned.path
         engine.barrier()
         engine.restore(model)
-        previous = engine
     _export(plans, engines[-1], model, tokenizer, planned, views)
     engines[-1].barrier()
     return planned.path

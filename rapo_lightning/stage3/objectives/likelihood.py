@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.functional import cross_entropy, pad
 
 from datamodules.packs import IGNORED
@@ -44,10 +45,14 @@ def _logits(model: Any, ids: Tensor, mask: Tensor, kept: int, share: bool) -> Te
     if common < _WORTH:
         return model(input_ids=ids, attention_mask=mask, logits_to_keep=kept).logits
     cached = _cached(model)
-    begun = getattr(model(input_ids=ids[:1, :common], use_cache=True, logits_to_keep=1), cached)
+    first = model(input_ids=ids[:1, :common], use_cache=True, logits_to_keep=1)
+    begun = getattr(first, cached)
     begun.batch_repeat_interleave(len(ids))
     rest = {"input_ids": ids[:, common:], "attention_mask": mask, cached: begun}
-    return model(**rest, use_cache=True, logits_to_keep=kept).logits
+    logits = model(**rest, use_cache=True, logits_to_keep=kept).logits
+    # FSDP2 gathers a layer's weights for the backward pass when the gradient of its output comes. That of the common beginning
+    # leaves the last layer by its keys and values alone, past that output; nothing, added, makes it come.
+    return logits + 0 * first.logits.mean() if isinstance(model, FSDPModule) else logits
 
 
 def _cached(model: Any) -> str:

@@ -15,7 +15,9 @@ from datamodules import PairDataModule
 from ....console import say
 from ....errors import UserError
 from ....running.callbacks import EndWhenAsked
+from ....running.fellows import together
 from ....running.interruption import INTERRUPTION
+from ....running.strategies import ShardedBase
 from ....running.trainer import make_trainer
 from ...adapter import load_adapter
 from ...memory import memory_told
@@ -27,6 +29,7 @@ from ..plan import Plan
 from .checkpoints import BEST, LAST, WholeFiles, checkpoint_callbacks, read_checkpoint
 from .guards import TrainingGuard
 from .module import RefinerModule
+from .sharding import check_sharding
 
 
 class LightningEngine(Engine):
@@ -86,6 +89,7 @@ class LightningEngine(Engine):
         last = plan.checkpoints / LAST
         resumed = last.is_file() and not plan.is_trial
         with (
+            together(),
             INTERRUPTION.watched(),
             memory_told(plan.recipe.stage3, plan.pack_tokens),
             made_ready(model, plan.packing, self.device),
@@ -118,7 +122,8 @@ class LightningEngine(Engine):
 
     def barrier(self) -> None:
         """Waits until all processes of the training have come here."""
-        self.trainer.strategy.barrier()
+        with together():
+            self.trainer.strategy.barrier()
 
 
 def _add_reference(model: Any) -> None:
@@ -159,11 +164,13 @@ def _trainer(plan: Plan) -> lightning.Trainer:
         logger=[CSVLogger(**place), TensorBoardLogger(**place)],
         plugins=[WholeFiles()],
     )
-    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy, ShardedBase)):
         raise UserError(
-            "A refiner is trained on one device or with `trainer.strategy: ddp`. Got "
+            "A refiner is trained on one device or with `trainer.strategy` ddp or fsdp2. Got "
             f"{plan.recipe.trainer.get('strategy')!r}; leave it out."
         )
+    if isinstance(trainer.strategy, ShardedBase):
+        check_sharding(stage3, chained=bool(plan.start))
     # A batch of the loaders is a whole step; this looks whether it can be shared out.
     accumulation(stage3.optimizer, trainer.world_size)
     return trainer

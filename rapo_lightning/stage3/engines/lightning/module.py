@@ -15,10 +15,12 @@ from datamodules.pairs import Batch
 
 from ....data.ids import derived_seed
 from ....recipe import Optimizer
+from ....running.strategies import ShardedBase
 from ...adapter import load_adapter
 from ...objectives import Loss, Objective, PreferenceAccuracy
 from ..engine import optimization
 from .guards import look_at_step
+from .sharding import shard_base
 
 
 class RefinerModule(lightning.LightningModule):
@@ -54,6 +56,11 @@ class RefinerModule(lightning.LightningModule):
         self.epoch_sums = [0.0, 0.0]
         """The same of the epoch's steps, on all devices; part of the checkpoints."""
 
+    def configure_model(self) -> None:
+        """Shards the base over the devices where the strategy asks for it; Lightning calls it when these are there."""
+        if isinstance(self.trainer.strategy, ShardedBase):
+            shard_base(self.model, self.trainer.strategy.device_mesh["data_parallel"])
+
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         """Seeds the dropout by step, so that a resumed run draws the same masks."""
         torch.manual_seed(derived_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
@@ -86,7 +93,9 @@ class RefinerModule(lightning.LightningModule):
         total, counted = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
         self.log("train_loss_step", total / counted.clamp(min=1), prog_bar=True)
         self.epoch_sums = [self.epoch_sums[0] + float(total), self.epoch_sums[1] + float(counted)]
-        # DistributedDataParallel has divided by the number of devices.
+        if isinstance(self.trainer.strategy, ShardedBase):
+            self.trainer.strategy.average_gradients(optimizer)
+        # The strategy has divided by the number of devices.
         factor = self.trainer.world_size / counted.clamp(min=1)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
