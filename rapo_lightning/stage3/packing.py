@@ -83,10 +83,10 @@ def _hindrance(recipe: Recipe, checkpoint: str, on_cpu: bool) -> str:
     with loading("language model", path):
         whole = AutoConfig.from_pretrained(path, trust_remote_code=False)
     kind = AutoModelForCausalLM._model_mapping.get(type(whole), None)
-    return model_hindrance(whole, kind, recipe.stage3.max_length, lora.target_modules)
+    return model_hindrance(whole, kind, recipe.stage3.max_length, lora.target_modules, not on_cpu)
 
 
-def model_hindrance(whole: Any, kind: Any, longest: int, adapted: list[str]) -> str:
+def model_hindrance(whole: Any, kind: Any, longest: int, adapted: list[str], on_gpu: bool = False) -> str:
     """Why a model cannot be trained in packs, empty if it can.
 
     Args:
@@ -94,6 +94,7 @@ def model_hindrance(whole: Any, kind: Any, longest: int, adapted: list[str]) -> 
         kind: Its class in transformers.
         longest: Longest sequence in tokens.
         adapted: Names of the layers that adapters are put on.
+        on_gpu: Whether FlexAttention's kernels are used.
     """
     config = whole.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -107,7 +108,7 @@ def model_hindrance(whole: Any, kind: Any, longest: int, adapted: list[str]) -> 
         return f"{name}, whose layers do not all attend to everything before"
     if any(getattr(config, item, None) not in (None, 1, 1.0) for item in _OTHER_LOGITS):
         return f"{name}, whose logits are scaled behind its head"
-    if width < _LEAST_HEAD and torch.cuda.is_available():
+    if on_gpu and width < _LEAST_HEAD:
         return f"{name} with heads of {width}, below {_LEAST_HEAD}"
     return "an adapter on the head" if {"lm_head", "embed_out"} & set(adapted) else ""
 
