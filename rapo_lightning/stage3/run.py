@@ -65,9 +65,13 @@ def make_plans(recipe: Recipe, folder: Path, base: str, views: PairViews) -> lis
     return plans
 
 
-def _planned(plan: Plan, base: str) -> RefinerFolder:
+def _planned(plan: Plan, base: str, start: RefinerFolder | None) -> RefinerFolder:
     """What the refiner of a training will say of itself."""
     recipe, stage3 = plan.recipe, plan.recipe.stage3
+    known = vocabulary(plan.rows["train"])
+    if start:
+        # Where it is not known what an adapter has read before, no word can be called new.
+        known = known | start.vocabulary if start.vocabulary else frozenset()
     return RefinerFolder(
         plan.folder / "refiner",
         base,
@@ -76,7 +80,7 @@ def _planned(plan: Plan, base: str) -> RefinerFolder:
         recipe.seed,
         weights_identity(base),
         digest([plan.identity, vars(stage3.sampling)]),
-        vocabulary=vocabulary(plan.rows["train"]),
+        vocabulary=known,
     )
 
 
@@ -132,14 +136,15 @@ def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
         return train_reward_model(plan, base)
     plans = make_plans(recipe, folder, base, views)
     engines = [make_engine(plan) for plan in plans]
-    planned = _planned(plans[-1], base)
+    start = read_start(recipe.stage3.lora, base)
+    planned = _planned(plans[-1], base, start)
     rank_zero_only(recover)(planned.path)
     if engines[-1].is_finished() and _is_exported(planned) and not plans[-1].is_trial:
         say(f"This training is done: its refiner is in {planned.path}.")
         return planned.path
     dtype: Any = "float32" if plans[0].precision == "32-true" else "bfloat16"
     model, tokenizer = load_causal_model(base, dtype, recipe.stage3.lora.quantization, engines[0].device)
-    model, start = _fresh(model, plans[0]), read_start(recipe.stage3.lora, base)
+    model = _fresh(model, plans[0])
     if start:
         begin_with(model, start)
     for plan, engine in zip(plans, engines, strict=True):

@@ -15,6 +15,9 @@ def test_a_training_begins_with_an_adapter(engine: str, recipe: Path, tmp_path: 
     start = ("--stage3.lora.start", str(tmp_path / "first/refiner"))
     assert finetune(recipe, tmp_path / "second", "sft", engine, *start, "--stage3.epochs", "1") == 0
     # In its first step it knows what the first training has learned.
+    words = [(tmp_path / name / "refiner/vocabulary.txt").read_text().split() for name in ("first", "second")]
+    assert set(words[0]) <= set(words[1])
+    assert "begun with the adapter of" in (tmp_path / "second/refiner/README.md").read_text()
     fresh, went_on = (logged(tmp_path / name, "train_loss_step") for name in ("first", "second"))
     assert went_on[0] < 0.5 * (fresh[0] + fresh[-1])
     assert finetune(recipe, tmp_path / "dpo", "dpo", engine, *start, "--stage3.dpo.epochs", "1") == 0
