@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import json
 import os
@@ -19,12 +20,13 @@ from .commands import COMMANDS, DEFAULT_RECIPES, GROUPS
 from .data.resources import shipped_recipes
 from .errors import RunError, UserError
 from .recipe import Recipe
-from .recipe.components import allow_packages
+from .recipe.components import allow_commands, allow_packages
 from .recipe.files import recipe_arguments
 from .running.interruption import INTERRUPTION
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 Command = Callable[..., object]
+_NO_PERMISSIONS = argparse.Namespace(allow_package=[], allow_command=False)
 _FOR_EVALUATION = {"--prompts": "--evaluation.prompts", "--limit": "--evaluation.limit"}
 """`evaluate` reads its prompts from its own section; the short options mean those."""
 
@@ -69,6 +71,7 @@ def _parser(name: str, command: Command) -> ArgumentParser:
         parser.add_argument(
             "--allow_package", type=str, action="append", default=[], help="further package that the recipe may name"
         )
+        parser.add_argument("--allow_command", action="store_true", help="run the programs that the recipe names")
         parser.add_class_arguments(Recipe, nested_key=None)
     return parser
 
@@ -108,22 +111,46 @@ def _with_recipe(name: str, rest: list[str]) -> list[str]:
     return recipe_arguments(DEFAULT_RECIPES[name], rest)
 
 
+def _permissions(rest: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What the command line allows a recipe, and the other arguments.
+
+    Read here, not with the recipe's fields: what reads those takes them from recipes too.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--allow_package", action="append", default=[])
+    parser.add_argument("--allow_command", action="store_true")
+    try:
+        return parser.parse_known_args(rest)
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error}.") from error
+
+
 def _run(name: str, command: Command, rest: list[str]) -> None:
     # Before anything of a recipe is parsed.
     allow_packages([])
     parser = _parser(name, command)
+    permissions, rest = _permissions(rest) if _takes_recipe(command) else (_NO_PERMISSIONS, rest)
     try:
         config = parser.parse_args(_with_recipe(name, rest) if _takes_recipe(command) else rest)
         own = {item.name: (config.pop(item.name), item.kind) for item in _own_parameters(command)}
-        allow_packages(config.pop("allow_package", []))
+        if config.pop("allow_package", []) or config.pop("allow_command", False):
+            raise UserError(
+                "`allow_package` and `allow_command` are yours to give. Got one in a recipe; take it out, and give it as an option."
+            )
+        allow_packages(permissions.allow_package)
+        allow_commands(permissions.allow_command)
         config.pop("config", None)
         recipe = [Recipe(**dict(parser.instantiate(Namespace(config)).items()))] if _takes_recipe(command) else []
     except (ArgumentError, TypeError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
     places = [value for value, kind in own.values() if kind is inspect.Parameter.POSITIONAL_ONLY]
     options = {key: value for key, (value, kind) in own.items() if kind is inspect.Parameter.KEYWORD_ONLY}
-    with _graph_faults():
-        command(*recipe, *places, **options)
+    try:
+        with _graph_faults():
+            command(*recipe, *places, **options)
+    finally:
+        # A permission is one command's.
+        allow_commands(False)
 
 
 @contextmanager

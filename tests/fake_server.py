@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rapo_lightning.models import server_client
+from rapo_lightning.models import server_rotation
 
 Body = dict[str, Any]
 
@@ -132,5 +132,5 @@ def serving(script: Callable[[Body, int], Answer], models: Answer | None = None)
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries again soon, and has no key."""
-    monkeypatch.setattr(server_client, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(server_rotation, "_FIRST_PAUSE", 0.01)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

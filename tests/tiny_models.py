@@ -1,4 +1,4 @@
-"""Tiny random copies of the models that recipes/wan21.yaml names, in the folder layout they are published in.
+"""Tiny random copies of the models that the Wan recipes name, in the folder layout they are published in.
 
 Shrunk are widths, depths and vocabularies; classes, configuration keys, file names and formats are the published ones.
 """
@@ -102,10 +102,8 @@ def byte_tokenizer(folder: Path, special: list[str], template: str, **options: A
     return len(fast)
 
 
-def wan(folder: Path) -> Path:
-    """Wan2.1-T2V-1.3B-Diffusers."""
-    torch.manual_seed(0)
-    tokenizer = t5_tokenizer()
+def wan_transformer() -> WanTransformer3DModel:
+    """The transformer of Wan2.1 and 2.2."""
     transformer = WanTransformer3DModel(
         patch_size=(1, 2, 2),
         num_attention_heads=2,
@@ -124,6 +122,14 @@ def wan(folder: Path) -> Path:
     # Wider weights than training starts from, so that the prompt shows in the pixels.
     for parameter in transformer.parameters():
         parameter.data.mul_(3.0 if parameter.ndim > 1 else 1.0)
+    return transformer
+
+
+def wan(folder: Path, **more: Any) -> Path:
+    """Wan2.1-T2V-1.3B-Diffusers; `more` are further parts."""
+    torch.manual_seed(0)
+    tokenizer = t5_tokenizer()
+    transformer = wan_transformer()
     WanPipeline(
         tokenizer=tokenizer,
         text_encoder=UMT5EncoderModel(
@@ -139,8 +145,15 @@ def wan(folder: Path) -> Path:
             num_train_timesteps=1000, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0,
             solver_order=2, solver_type="bh2", predict_x0=True, final_sigmas_type="zero", timestep_spacing="linspace",
         ),
+        **more,
     ).save_pretrained(folder)  # fmt: skip
     return folder
+
+
+def wan22(folder: Path) -> Path:
+    """Wan2.2-T2V-A14B-Diffusers: a second transformer for the steps with little noise."""
+    torch.manual_seed(1)
+    return wan(folder, transformer_2=wan_transformer(), boundary_ratio=0.875)
 
 
 def qwen(folder: Path) -> Path:

@@ -19,14 +19,14 @@ from ..console import quiet, say
 from ..data.prompts import Prompt
 from ..data.store import Row
 from ..errors import RunError, UserError
+from ..models.outside_program import without_launcher
 from ..recipe import Recipe
-from ..recipe.components import ALLOWED_PACKAGES, allow_packages
+from ..recipe.components import ALLOWED_PACKAGES, allow_commands, allow_packages, commands_allowed
 from ..running.interruption import INTERRUPTION
 from .worker import CollectionWorker, alone
 
 MAX_DEATHS_AT_START = 20
 """How many workers in a row may die while they start; Ray's default is none, which a machine that goes away exceeds."""
-_LAUNCHERS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 
 
 def check_ray() -> None:
@@ -49,29 +49,30 @@ def check_ray() -> None:
 class RayWorker:
     """A `CollectionWorker` in a process of Ray's, built by its first prompts: an error there is told, not retried."""
 
-    def __init__(self, recipe: Recipe, folder: str, packages: Sequence[str], place: str) -> None:
+    def __init__(self, recipe: Recipe, folder: str, packages: Sequence[str], commands: bool, place: str) -> None:
         """Keeps what is needed to build it.
 
         Args:
             recipe: The recipe.
             folder: The run folder, absolute, on a file system that all workers see.
             packages: Further packages that the recipe may name.
+            commands: Whether it may name programs that are run.
             place: Working directory of the command, from where relative paths of the recipe count.
         """
-        self._arguments = (replace(recipe, trainer=alone(recipe.trainer)), Path(folder), packages, place)
+        self._arguments = (replace(recipe, trainer=alone(recipe.trainer)), Path(folder), packages, commands, place)
         self._worker: CollectionWorker | None = None
 
     def _build(self) -> CollectionWorker:
-        recipe, folder, packages, place = self._arguments
-        for name in list(os.environ):
-            # What started Ray on this machine may have numbered it, and Lightning would believe the numbers.
-            if name in _LAUNCHERS or name.startswith("SLURM_"):
-                del os.environ[name]
+        recipe, folder, packages, commands, place = self._arguments
+        # What started Ray on this machine may have numbered it, and Lightning would believe the numbers.
+        for name in set(os.environ) - set(without_launcher(os.environ)):
+            del os.environ[name]
         os.chdir(place)
         if place not in sys.path:
             sys.path.insert(0, place)
         quiet()
         allow_packages(list(packages))
+        allow_commands(commands)
         # A name that was never used: of two processes with one record file, one could be dead to Ray and still writing.
         return CollectionWorker(recipe, folder, f"ray-{uuid.uuid4().hex[:8]}", tidy=False)
 
@@ -210,7 +211,13 @@ def _results(
     items = [{name: getattr(prompt, name) for name in _FIELDS} for prompt in prompts]
     done = ray.data.from_items(items, override_num_blocks=batches).map_batches(
         RayWorker,
-        fn_constructor_args=(worker.recipe, str(worker.folder.resolve()), list(ALLOWED_PACKAGES), os.getcwd()),
+        fn_constructor_args=(
+            worker.recipe,
+            str(worker.folder.resolve()),
+            list(ALLOWED_PACKAGES),
+            commands_allowed(),
+            os.getcwd(),
+        ),
         batch_size=None,
         batch_format="numpy",
         # One batch at a time each, so that none waits behind a slow one; where machines are lost, fewer workers go on.

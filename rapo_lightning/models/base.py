@@ -38,6 +38,7 @@ class VideoModel(Model, Protocol):
         """One video per prompt, RGB, `(frames, height, width, 3)`; a video depends on its prompt and seed alone.
 
         One that has pixels that are no numbers is returned as it came, in floats: it is recorded as such and not judged.
+        So is one that could not be made, `np.empty((0, 0, 0, 3), np.uint8)`.
         """
 
 

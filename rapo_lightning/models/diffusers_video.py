@@ -37,6 +37,7 @@ class DiffusersVideoModel:
         vae_dtype: Dtype | None = None,
         batch_size: int = 1,
         scheduler: dict[str, Any] | None = None,
+        vae_tiling: bool = False,
     ) -> None:
         """Checks the arguments; weights are loaded on first use.
 
@@ -51,6 +52,7 @@ class DiffusersVideoModel:
             batch_size: Most videos per pipeline call; a short batch is filled up.
             scheduler: Replaces the checkpoint's: `class_name`, a scheduler of `diffusers` (by default the same), and entries
                 that replace those of its configuration, such as `flow_shift: 3.0`.
+            vae_tiling: Decode frames in overlapping tiles, where whole ones take too much memory; pixels at the seams differ.
 
         Raises:
             UserError: If diffusers has no such pipeline or scheduler, or a number is out of range.
@@ -59,6 +61,7 @@ class DiffusersVideoModel:
         if batch_size < 1 or fps <= 0:
             raise UserError(f"`batch_size` must be at least 1 and `fps` above 0. Got {batch_size} and {fps}.")
         self.name, self.pipeline_class, self.call, self.fps = checkpoint, pipeline, dict(call or {}), fps
+        self.vae_tiling = vae_tiling
         self.scheduler = _checked_scheduler(dict(scheduler or {}))
         vae_dtype = vae_dtype or ("float32" if pipeline.startswith("Wan") else dtype)
         self.dtype, self.vae_dtype, self.batch_size = _DTYPES[dtype], _DTYPES[vae_dtype], batch_size
@@ -80,6 +83,8 @@ class DiffusersVideoModel:
             pipeline = found.from_pretrained(path, dtype=dtypes, trust_remote_code=False)
             if self.scheduler:
                 pipeline.scheduler = _rescheduled(pipeline.scheduler, self.scheduler)
+            if self.vae_tiling:
+                pipeline.vae.enable_tiling()
         pipeline.set_progress_bar_config(disable=True)
         self._pipeline = pipeline
 

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import re
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
-from ..console import say
 from ..errors import RunError, UserError
 from .server_reply import Failure, GarbageError, Reply, read_failure, read_reply
+from .server_rotation import Rotation, Server, barred_sentence, read_key
 from .usage import Call, note
 
 Request = dict[str, Any]
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-"""Seconds before the second try, doubled with each further one up to the longest (ours)."""
-_LONGEST_RETRY_AFTER = 120.0
-"""Most seconds that a server's `Retry-After` is heeded (ours)."""
-_LEFT_OUT = 30.0
-"""Seconds that a server which does not answer is left out while there are others (ours)."""
 _CHECK_TIMEOUT = 10.0
 _NO_KEY = "none"
 """The client of `openai` wants a key even where the server does not."""
-
-
-@dataclass
-class _Server:
-    url: str
-    client: Any = field(repr=False)
-    out_until: float = 0.0
-    answers: bool = True
 
 
 class ServerClient:
@@ -65,20 +47,15 @@ class ServerClient:
             ) from error
         self.model, self.key_variable, self.concurrency = model, key_variable, concurrency
         self.timeout, self.retries = timeout, retries
-        key = os.environ.get(key_variable, "").strip() or _NO_KEY
-        if not re.fullmatch(r"[\x21-\x7e]*", key):
-            raise UserError(
-                f"The key in {key_variable} must be printable ASCII without spaces. Got other characters; set it anew."
-            )
+        key = read_key(key_variable) or _NO_KEY
         options: dict[str, Any] = {"api_key": key, "timeout": timeout, "max_retries": 0}
-        self._servers = [_Server(url, openai.OpenAI(base_url=url, **options)) for url in urls]
-        self._lock, self._turn, self._random = threading.Lock(), 0, Random(0)
+        self._rotation = Rotation([Server(url, openai.OpenAI(base_url=url, **options)) for url in urls])
         self._answered = False
 
     @property
     def _key(self) -> str:
         """The key, which the client of `openai` keeps; empty without one."""
-        key: str = self._servers[0].client.api_key
+        key: str = self._rotation.servers[0].client.api_key
         return "" if key == _NO_KEY else key
 
     def check(self) -> None:
@@ -87,19 +64,16 @@ class ServerClient:
         Raises:
             UserError: If none is, or one refuses the key.
         """
-        absent = [(server, self._absence(server)) for server in self._servers]
+        absent = [(server, self._absence(server)) for server in self._rotation.servers]
         if all(why for _, why in absent):
             raise UserError(
-                f"A server for {self.model} must answer at {self._places()}. Got {absent[0][1]}; start it, or correct `url`."
+                f"A server for {self.model} must answer at {self._rotation.places}. Got {absent[0][1]}; start it, or correct `url`."
             )
         for server, why in absent:
             if why:
-                self._leave_out(server, why)
+                self._rotation.leave_out(server, why)
 
-    def _places(self) -> str:
-        return ", ".join(server.url for server in self._servers)
-
-    def _absence(self, server: _Server) -> str:
+    def _absence(self, server: Server) -> str:
         """Why a server cannot be asked; empty if it can."""
         try:
             server.client.with_options(timeout=min(self.timeout, _CHECK_TIMEOUT)).models.list()
@@ -150,7 +124,7 @@ class ServerClient:
         self._answered |= len(refused) < len(failures)
         if refused and not self._answered and not can_do_without and all(item.kind == "refused" for item in refused):
             raise RunError(
-                f"The first requests to {self.model} at {self._places()} must be understood. Got {refused[0].remark}; correct "
+                f"The first requests to {self.model} at {self._rotation.places} must be understood. Got {refused[0].remark}; correct "
                 "`model`, or leave out what it refuses with `fields`, such as `{top_p: null}`."
             )
 
@@ -159,7 +133,7 @@ class ServerClient:
         calls: list[Call] = []
         attempt = 0
         while True:
-            server, begin = self._next(), time.monotonic()
+            server, begin = self._rotation.next(), time.monotonic()
             reply = self._send(server, request)
             seconds = time.monotonic() - begin
             if isinstance(reply, Reply):
@@ -170,12 +144,16 @@ class ServerClient:
             calls.append(Call(item, None, None, seconds, failed=True, remark=reply.remark))
             if reply.kind == "barred":
                 raise RunError(self._barred(server, reply))
-            if reply.kind == "refused" or attempt == self.retries or stop.wait(self._pause(server, reply, attempt)):
+            if (
+                reply.kind == "refused"
+                or attempt == self.retries
+                or stop.wait(self._rotation.pause(server, reply, attempt))
+            ):
                 self._check_still_there(reply, stop)
                 return Reply(failure=reply), calls
             attempt += 1
 
-    def _send(self, server: _Server, request: Request) -> Reply | Failure:
+    def _send(self, server: Server, request: Request) -> Reply | Failure:
         """One try."""
         from openai import OpenAIError
 
@@ -185,61 +163,21 @@ class ServerClient:
         except (OpenAIError, GarbageError, ValueError, RecursionError) as error:
             return read_failure(error, self._key, self.timeout)
 
-    def _next(self) -> _Server:
-        """The next server in turn that is not left out; if all are, the one that comes back first."""
-        with self._lock:
-            order = self._servers[self._turn :] + self._servers[: self._turn]
-            now = time.monotonic()
-            free = [item for item in order if item.out_until <= now]
-            chosen = free[0] if free else min(order, key=lambda item: item.out_until)
-            self._turn = (self._servers.index(chosen) + 1) % len(self._servers)
-            return chosen
-
-    def _pause(self, server: _Server, failure: Failure, attempt: int) -> float:
-        """Seconds before the next try: none where another server is free, else what the server asks for or longer each time.
-
-        Up to a quarter more is left to chance, so that requests which failed together do not come back together.
-        """
-        with self._lock:
-            jitter = self._random.random() / 4
-            doubled = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE)
-            asked = doubled if failure.wait is None else min(failure.wait, _LONGEST_RETRY_AFTER)
-            pause = asked * (1 + jitter)
-            server.out_until = max(server.out_until, time.monotonic() + pause)
-        if failure.kind == "unreachable" and len(self._servers) > 1:
-            self._leave_out(server, failure.remark)
-        return 0.0 if any(other.out_until <= time.monotonic() for other in self._servers) else pause
-
-    def _leave_out(self, server: _Server, why: str) -> None:
-        with self._lock:
-            news, server.answers = server.answers, False
-            server.out_until = time.monotonic() + _LEFT_OUT
-        if news:
-            say(f"{server.url} is left out for {_LEFT_OUT:g} s: {why}", error=True)
-
     def _check_still_there(self, failure: Failure, stop: threading.Event) -> None:
         """Raises if a failure is not the request's own, so that the run stops and can go on later."""
         if stop.is_set():
             return
         if failure.kind == "busy":
             raise RunError(
-                f"{self.model} at {self._places()} must have room. Got {failure.remark} after {self.retries + 1} tries; "
+                f"{self.model} at {self._rotation.places} must have room. Got {failure.remark} after {self.retries + 1} tries; "
                 "what was recorded is safe: lower `concurrency`, raise `retries`, or look at your quota, and run the same "
                 "command again to go on."
             )
-        if failure.kind == "unreachable" and all(self._absence(server) for server in self._servers):
+        if failure.kind == "unreachable" and all(self._absence(server) for server in self._rotation.servers):
             raise RunError(
-                f"{self.model} at {self._places()} must go on answering. Got {failure.remark}; what was recorded is safe: "
+                f"{self.model} at {self._rotation.places} must go on answering. Got {failure.remark}; what was recorded is safe: "
                 "start the server again, and run the same command again to go on."
             )
 
-    def _barred(self, server: _Server, failure: Failure) -> str:
-        if failure.remark in ("HTTP 401", "HTTP 403"):
-            key = f"the key in {self.key_variable}" if self._key else f"no key in {self.key_variable}"
-            return (
-                f"{server.url} must accept the key. Got {failure.remark} with {key}; set that variable to a valid key."
-            )
-        return (
-            f"{server.url} must serve the model {self.model}. Got {failure.remark}; correct `model`, or `url`, which often "
-            "ends in /v1."
-        )
+    def _barred(self, server: Server, failure: Failure) -> str:
+        return barred_sentence(server.url, self.model, failure, self.key_variable, self._key)

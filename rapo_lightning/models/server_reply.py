@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -119,23 +120,30 @@ def read_failure(error: Exception, key: str, timeout: float) -> Failure:
     if isinstance(error, openai.APITimeoutError):
         return Failure("unreachable", f"no answer within {timeout:g} s")
     if isinstance(error, openai.APIStatusError) and error.status_code >= 400:
-        return _status_failure(error, key)
+        return status_failure(error.status_code, error.response.headers, error.body, key)
     if isinstance(error, openai.APIConnectionError):
         return Failure("unreachable", "no connection, or one that was cut off")
     return Failure("broken", str(error) if isinstance(error, GarbageError) else "a body that is no JSON")
 
 
-def _status_failure(error: Any, key: str) -> Failure:
-    code = error.status_code
+def status_failure(code: int, headers: Mapping[str, str], body: Any, key: str) -> Failure:
+    """Sorts an HTTP status that is an error.
+
+    Args:
+        code: The status.
+        headers: The reply's headers.
+        body: Its parsed body, or its text.
+        key: What must not be repeated.
+    """
     if code in (401, 403):
         # Hosted servers repeat parts of the key here.
         return Failure("barred", f"HTTP {code}")
-    said = _message(error.body)
+    said = _message(body)
     remark = f"HTTP {code}" + (f": {_short(said.replace(key, '***') if key else said)}" if said else "")
     if code == 429:
-        return Failure("busy", remark, retry_after(error.response.headers.get("retry-after")))
+        return Failure("busy", remark, retry_after(headers.get("retry-after")))
     if code in _GATEWAY:
-        return Failure("unreachable", remark, retry_after(error.response.headers.get("retry-after")))
+        return Failure("unreachable", remark, retry_after(headers.get("retry-after")))
     if code >= 500 or code in _AGAIN:
         return Failure("broken", remark)
     return Failure("barred" if code in _BARRED else "refused", remark)

@@ -2,13 +2,14 @@
 
 A recipe may come from a stranger, so naming a class must not run code: of this package only the classes in `CHOICES` can be
 named, each where it fits; other packages must be allowed on the command line, and their classes must follow the field's
-protocol.
+protocol. Running a program that the recipe names must be allowed there too.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,9 +22,16 @@ from .training import FILTERS
 
 ALLOWED_PACKAGES: list[str] = []
 """Packages that the command line allows beside our own, `--allow_package NAME`."""
+_COMMANDS = {"allowed": False}
 _OWN = "rapo_lightning"
+RUNS_COMMANDS = ("rapo_lightning.models.CommandVideoModel",)
+"""Classes that run a program which the recipe names; they need `--allow_command`."""
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "rapo_lightning.models.base.VideoModel": ("rapo_lightning.models.DiffusersVideoModel",),
+    "rapo_lightning.models.base.VideoModel": (
+        "rapo_lightning.models.DiffusersVideoModel",
+        "rapo_lightning.models.CommandVideoModel",
+        "rapo_lightning.models.VideoServer",
+    ),
     "rapo_lightning.models.base.LanguageModel": (
         "rapo_lightning.models.TransformersLanguageModel",
         "rapo_lightning.models.ServerLanguageModel",
@@ -89,6 +97,16 @@ def allow_packages(names: list[str]) -> None:
     )
 
 
+def allow_commands(allowed: bool) -> None:
+    """Says whether recipes may name programs that are run, from now on in this process; `--allow_command`."""
+    _COMMANDS["allowed"] = allowed
+
+
+def commands_allowed() -> bool:
+    """Whether recipes may name programs that are run."""
+    return _COMMANDS["allowed"]
+
+
 def _import(path: str) -> Any:
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)
@@ -110,6 +128,14 @@ def load_class(component: Component, field: str) -> type:
     if path not in choices and package not in ALLOWED_PACKAGES:
         further = "" if package in ("", _OWN) else f", or add `--allow_package {package}` if you trust that package"
         raise UserError(f"`{field}.class_path` must be one of {', '.join(choices)}. Got {path!r}; name one{further}.")
+    if path in RUNS_COMMANDS and not commands_allowed():
+        # In full: whoever allows it should have read it.
+        words = component.get("init_args", {}).get("command", [])
+        program = shlex.join(map(str, words)) if isinstance(words, list) else str(words)
+        raise UserError(
+            f"`{field}` runs a program of the recipe's choice, which needs your permission. Got {program!r}; read it, and add "
+            "`--allow_command` if you trust it."
+        )
     try:
         found = _import(path)
     except (ImportError, AttributeError, ValueError) as error:

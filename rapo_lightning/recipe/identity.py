@@ -15,7 +15,18 @@ from ..data.resources import find, fingerprint
 from .schema import Recipe
 from .stages import Component
 
-LAYOUT_ARGUMENTS = ("batch_size", "device", "workers", "url", "key_variable", "concurrency", "timeout", "retries")
+LAYOUT_ARGUMENTS = (
+    "batch_size",
+    "device",
+    "workers",
+    "url",
+    "key_variable",
+    "concurrency",
+    "timeout",
+    "retries",
+    "job_timeout",
+    "working_folder",
+)
 """Constructor arguments that say how fast something is computed or where, not what."""
 _FILES = ("adapter", "examples", "exclusive", "rewriter", "discriminator", "graph")
 """Settings that name a file or folder whose contents count, not its name."""

@@ -20,20 +20,20 @@ ROLES: tuple[Role, ...] = ("video_model", "language_model", "vision_language_mod
 
 
 def open_pool(recipe: Recipe, roles: Sequence[Role] = ROLES) -> ModelPool:
-    """Builds the models of a recipe; nothing is loaded, but servers are asked whether they are there.
+    """Builds the models of a recipe; nothing is loaded, but servers and programs are asked whether they are there.
 
     Args:
         recipe: The recipe.
         roles: The fields to build; a command that makes no videos leaves the video model out.
 
     Raises:
-        UserError: If a model is missing, unknown or takes other arguments, or its server does not answer.
+        UserError: If a model is missing, unknown or takes other arguments, its server does not answer, or its program is not there.
     """
     # A recipe needs no judge; whoever uses one says so (`stage2.judges`).
     named = [role for role in roles if role != "vision_language_model" or getattr(recipe, role).get("class_path")]
     built: dict[str, Any] = {role.removesuffix("_model"): build(getattr(recipe, role), role) for role in named}
     for model in built.values():
-        if getattr(model, "remote", False):
+        if getattr(model, "remote", False) or getattr(model, "outside", False):
             model.load()
     return ModelPool(**built, policy=recipe.residency)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import RunError
 from ..models.base import VideoModel
 from ..models.memory import is_out_of_memory
-from ..verifiers.usable import NO_NUMBERS, unreadable
+from ..verifiers.usable import NO_NUMBERS, NOT_MADE, unreadable
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,9 +62,10 @@ def _halve(model: VideoModel) -> None:
 
 
 def _checked(made: Sequence[NDArray[np.uint8]], model: VideoModel, count: int) -> list[NDArray[np.uint8]]:
-    """The videos, if there is one for each prompt, and one at least is a video or has but pixels that are no numbers.
+    """The videos, if there is one for each prompt, and one at least is usable or known to be none.
 
-    A class that gives no video at all is at fault itself: every video of a long run would be like it.
+    Known to be none are pixels that are no numbers, and what could not be made. A class that gives nothing else than wrong
+    shapes is at fault itself: every video of a long run would be like it.
     """
     if len(made) != count:
         raise RunError(
@@ -72,7 +73,7 @@ def _checked(made: Sequence[NDArray[np.uint8]], model: VideoModel, count: int) -
             "correct its `generate`."
         )
     faults = [unreadable(video) for video in made]
-    if all(fault not in ("", NO_NUMBERS) for fault in faults):
+    if all(fault not in ("", NO_NUMBERS, NOT_MADE) for fault in faults):
         raise RunError(
             "A video must be an array of uint8 of shape (frames, height, width, 3), RGB. Got "
             f"{faults[0].removeprefix('The video cannot be read: its frames are ').rstrip('.')} from {_class_of(model)}; "

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 ONE_FRAME = "The video has a single frame."
 NO_NUMBERS = "The video has pixels that are no numbers."
+NOT_MADE = "The video was not made."
+"""Of the frames `(0, 0, 0, 3)` in 8 bit, which stand for a video that an engine could not make."""
 PLAIN = "The video shows one plain colour."
 _PLAIN = 4
 """Widest range of the colour values of a plain video, in 0..255 (ours): a codec does not keep one value."""
@@ -19,6 +21,8 @@ def unreadable(frames: NDArray[Any]) -> str:
     kind, shape = getattr(frames, "dtype", None), tuple(getattr(frames, "shape", ()))
     if kind == np.uint8 and len(shape) == 4 and shape[-1] == 3 and min(shape) > 0:
         return ""
+    if kind == np.uint8 and shape == (0, 0, 0, 3):
+        return NOT_MADE
     if isinstance(frames, np.ndarray) and frames.dtype.kind == "f" and not np.isfinite(frames).all():
         return NO_NUMBERS
     return (

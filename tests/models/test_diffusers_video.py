@@ -114,7 +114,7 @@ def test_identity_has_what_changes_a_video_and_nothing_else(wan: Path) -> None:
     assert first == identity(call=dict(CALL), batch_size=64)
     changes: list[dict[str, Any]] = [
         {"checkpoint": "lab/video_model"}, {"call": {}}, {"fps": 8.0}, {"dtype": "float32"}, {"vae_dtype": "bfloat16"},
-        {"scheduler": {"flow_shift": 5.0}}, {"pipeline": "WanVideoToVideoPipeline"},
+        {"scheduler": {"flow_shift": 5.0}}, {"pipeline": "WanVideoToVideoPipeline"}, {"vae_tiling": True},
     ]  # fmt: skip
     assert all(identity(**change) != first for change in changes)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rapo_lightning.errors import RunError, UserError
-from rapo_lightning.models import ServerLanguageModel, server_client
+from rapo_lightning.models import ServerLanguageModel, server_rotation
 from rapo_lightning.models.server_reply import retry_after
 from rapo_lightning.models.usage import Call, metered
 from rapo_lightning.prompting.chat import Sampling
@@ -201,7 +201,7 @@ def test_several_servers_share_the_work_and_a_dead_one_is_left_out(capsys: pytes
 
 
 def test_broken_servers_take_turns_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_client, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(server_rotation, "_FIRST_PAUSE", 0.1)
     with serving(lambda body, asked: error(500)) as one, serving(lambda body, asked: error(500)) as two:
         begun = time.monotonic()
         answers, calls = ask([one.url, two.url], ["a"], retries=3)
