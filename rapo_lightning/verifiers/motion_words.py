@@ -184,11 +184,12 @@ def motion_words(motion: Motion) -> str:
         return STILL
     moves = motion.moving > 0
     share, everywhere = motion.moving[moves].mean(), motion.region_moving[moves].mean(axis=0).min()
-    told = (
-        f"It goes {_course_words(course, motion.seconds)}"
-        if _agreement(motion) >= _AGREE
-        else "Its parts go different ways."
-    )
+    if _agreement(motion) < _AGREE:
+        told = "Its parts go different ways."
+    elif course.legs:
+        told = f"It goes {_course_words(course, motion.seconds)}"
+    else:
+        told = "As a whole it hardly goes anywhere."
     if share >= _WHOLE and everywhere >= _EVERYWHERE:
         return f"The whole picture moves. {told} {regions}".strip()
     covered = "less than 1 %" if share < 0.01 else f"{share:.0%}".replace("%", " %")

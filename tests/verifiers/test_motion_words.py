@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from rapo_lightning.verifiers.motion import measure_motion
+from rapo_lightning.verifiers.motion import REGIONS, Motion, measure_motion
 from rapo_lightning.verifiers.motion_words import course_of, motion_words
 from tests.verifiers.clips import FPS, moving_patch, noise, rolling, shuffled, swinging
 
@@ -92,3 +92,13 @@ def test_a_course_has_stretches_turns_and_stops() -> None:
     assert (course.turns, course.stops) == (1, 1)
     assert course_of(np.zeros((0, 2))).legs == []
     assert course_of(np.array(rest * 5)).legs == []
+
+
+def test_a_whole_that_hardly_moves_is_said_to_beside_its_parts() -> None:
+    slow, fast = 0.02, 0.2
+    velocity, regions = np.zeros((4, 2)), np.zeros((4, REGIONS, REGIONS, 2))
+    velocity[:, 0], regions[:, 1, 1, 0] = slow, fast
+    moving = np.zeros((4, REGIONS, REGIONS))
+    moving[:, 1, 1] = 0.1
+    words = motion_words(Motion(0.25, velocity, np.full(4, 0.01), regions, moving, 1.0, None))
+    assert "As a whole it hardly goes anywhere. Of the picture, the middle moves right" in words
