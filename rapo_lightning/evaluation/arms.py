@@ -30,6 +30,7 @@ class ArmResult:
         seconds_per_prompt: Time of rewriting, generating and judging that the arm needs.
         picked: `(prompts,)`, the metric's score of the very video that a loop picked; None where the loop did not listen to
             the metric.
+        rows: The rows of the videos that were scored.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ArmResult:
     videos_per_prompt: float
     seconds_per_prompt: float
     picked: Floats | None = None
+    rows: Sequence[Row] = ()
 
 
 def scores_in_order(rows: Sequence[Row], prompt_ids: Sequence[str], metric: str) -> Floats:

@@ -31,7 +31,8 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
 def uses_base(recipe: Recipe) -> bool:
     """Whether an arm may ask the language model without the refiner's adapter."""
     settings = recipe.evaluation
-    others = (*LOOPS, *settings.variants, *settings.baselines)
+    # Adapters of several refiners take turns on one base.
+    others = (*LOOPS, *settings.variants, *settings.baselines, *settings.refiners)
     return needs_stage1(recipe) or any(arm in others for arm in settings.arms)
 
 

@@ -50,7 +50,13 @@ class Evaluator:
     """The arms of a recipe."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, prompts: list[Prompt], models: ModelPool, refiner: Refiner | None
+        self,
+        recipe: Recipe,
+        folder: Path,
+        prompts: list[Prompt],
+        models: ModelPool,
+        refiner: Refiner | None,
+        others: Mapping[str, Refiner] | None = None,
     ) -> None:
         """Builds what the arms need; nothing is loaded yet.
 
@@ -60,12 +66,13 @@ class Evaluator:
             prompts: The held-out prompts.
             models: The pool.
             refiner: The refiner, where an arm uses one.
+            others: Those of `evaluation.refiners` that are arms.
 
         Raises:
             UserError: If a part is missing or not usable.
         """
         self.recipe, self.folder, self.prompts = recipe, folder, prompts
-        self.models, self.refiner = models, refiner
+        self.models, self.refiner, self.others = models, refiner, others or {}
         settings = recipe.evaluation
         metric = build_judge(recipe, settings.metric, "evaluation.metric")
         self.judges = build_judges(recipe) if any(arm in LOOPS for arm in settings.arms) else []
@@ -78,6 +85,7 @@ class Evaluator:
             "reference": lambda: self._fixed("reference", {p.id: p.reference for p in prompts}),
             "chance": lambda: self._fixed("chance", chance_texts(prompts)),
             "refiner": lambda: _Made(Arm("refiner", self._refined, self._refiner_identity())),
+            **{name: partial(self._other, name) for name in self.others},
             **{name: partial(self._stage1, name) for name in self.recipes},
             **{name: partial(self._loop, name) for name in LOOPS},
             **{
@@ -107,6 +115,10 @@ class Evaluator:
             return made
 
         return _Made(Arm(name, texts, component_identity(self.recipe.evaluation.baselines[name])))
+
+    def _other(self, name: str) -> _Made:
+        refiner = self.others[name]
+        return _Made(Arm(name, lambda prompts: refiner([p.text for p in prompts]), refiner.identity()))
 
     def _refined(self, prompts: Sequence[Prompt]) -> list[str]:
         assert self.refiner is not None
@@ -154,10 +166,10 @@ class Evaluator:
         ids, metric = [prompt.id for prompt in self.prompts], self.judge.verifier.name
         scores = scores_in_order(rows, ids, metric)
         if not made.picked:
-            return ArmResult(self.shown(name), scores, 1, made.seconds + _seconds(rows, False) / len(rows))
+            return ArmResult(self.shown(name), scores, 1, made.seconds + _seconds(rows, False) / len(rows), rows=rows)
         # The winner was generated in the loop already; generating it again for the metric is not the arm's cost.
         picked = scores_in_order(list(made.picked.values()), ids, metric) if self.judge in self.judges else None
-        return ArmResult(self.shown(name), scores, made.videos, made.seconds, picked)
+        return ArmResult(self.shown(name), scores, made.videos, made.seconds, picked, rows)
 
 
 def _seconds(rows: Sequence[Row], with_judge: bool) -> float:

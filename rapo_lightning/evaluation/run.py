@@ -1,4 +1,4 @@
-"""From a recipe's arms to `results.json` and `scores.csv`."""
+"""From a recipe's arms to `results.json`, `scores.csv` and `videos.csv`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..running.pool import fetch_models, open_pool, open_refiner, rewriter_check
 from .arms import ArmResult, summarize
 from .checks import uses_base
 from .evaluator import Evaluator
-from .table import left_out, scores_csv, table
+from .table import left_out, scores_csv, table, videos_csv
 
 
 def open_evaluator(recipe: Recipe, folder: Path, prompts: list[Prompt], refiner: Path | None) -> Evaluator:
@@ -34,7 +34,13 @@ def open_evaluator(recipe: Recipe, folder: Path, prompts: list[Prompt], refiner:
     """
     models = open_pool(recipe)
     opened = open_refiner(refiner, recipe, models, alone=not uses_base(recipe)) if refiner is not None else None
-    return Evaluator(recipe, folder, prompts, models, opened)
+    settings = recipe.evaluation
+    others = {
+        name: open_refiner(settings.refiners[name], recipe, models)
+        for name in settings.arms
+        if name in settings.refiners
+    }
+    return Evaluator(recipe, folder, prompts, models, opened, others)
 
 
 def run_arms(evaluator: Evaluator, written: Path) -> tuple[list[ArmResult], dict[str, Any]]:
@@ -42,7 +48,7 @@ def run_arms(evaluator: Evaluator, written: Path) -> tuple[list[ArmResult], dict
 
     Args:
         evaluator: From `open_evaluator`; its folder is locked by the caller.
-        written: Run folder that gets `results.json`, `scores.csv` and the recipe.
+        written: Run folder that gets `results.json`, `scores.csv`, `videos.csv` and the recipe.
 
     Returns:
         The arms' scores, and the contents of `results.json`.
@@ -53,8 +59,9 @@ def run_arms(evaluator: Evaluator, written: Path) -> tuple[list[ArmResult], dict
     """
     recipe, settings = evaluator.recipe, evaluator.recipe.evaluation
     fetch_models(recipe, further=[name for item in evaluator.recipes.values() for name in rewriter_checkpoints(item)])
-    if evaluator.refiner is not None:
-        evaluator.refiner.check_base()
+    for refiner in (evaluator.refiner, *evaluator.others.values()):
+        if refiner is not None:
+            refiner.check_base()
     save_recipe(recipe_text(recipe), written, "evaluate")
     results = []
     for arm in settings.arms:
@@ -63,6 +70,7 @@ def run_arms(evaluator: Evaluator, written: Path) -> tuple[list[ArmResult], dict
     summary = _summary(evaluator, results)
     if is_main_process():
         write_text(written / "scores.csv", scores_csv(results, evaluator.prompts))
+        write_text(written / "videos.csv", videos_csv(results, evaluator.prompts, evaluator.judge.verifier.name))
         write_text(written / "results.json", json.dumps(summary, indent=2) + "\n")
     say(table(summary))
     missing = left_out(summary, results, evaluator.prompts)

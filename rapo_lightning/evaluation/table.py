@@ -85,3 +85,26 @@ def scores_csv(arms: Sequence[ArmResult], prompts: Sequence[Prompt]) -> str:
         shown = [f"{score:.6g}" if np.isfinite(score) else "" for score in scores]
         writer.writerow([prompt.id, prompt.text, prompt.group, *shown])
     return text.getvalue()
+
+
+VIDEO_COLUMNS = ("arm", "prompt_id", "prompt", "group", "seed", "text", "score", "critique")
+
+
+def videos_csv(arms: Sequence[ArmResult], prompts: Sequence[Prompt], metric: str) -> str:
+    """One line per video that was scored: what it was made from, its score, and what the metric says of it.
+
+    Args:
+        arms: The arms.
+        prompts: The prompts, in the order of the lines.
+        metric: Name of the metric.
+    """
+    text, places = io.StringIO(), {prompt.id: place for place, prompt in enumerate(prompts)}
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(VIDEO_COLUMNS)
+    for arm in arms:
+        for row in sorted(arm.rows, key=lambda row: (places[row["prompt_id"]], row["seed"])):
+            prompt, score = prompts[places[row["prompt_id"]]], row[f"score_{metric}"]
+            shown = "" if score is None else f"{score:.6g}"
+            told = [row["seed"], row["prompt"], shown, row["critique"]]
+            writer.writerow([arm.name, prompt.id, prompt.text, prompt.group, *told])
+    return text.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,20 +132,23 @@ def compare(reading: Reading, wanted: dict[str, str]) -> tuple[dict[str, bool], 
     return right, faults, sum(right.values()) / len(right) * (FAULT_FACTOR if faults else 1.0)
 
 
-def judge(prompt: str, frames: NDArray[np.float32]) -> Verdict:
+def judge(prompt: str, frames: NDArray[np.float32], label: Mapping[str, str] | None = None) -> Verdict:
     """Scores a video against what a user's prompt names.
 
     Args:
         prompt: The user's prompt.
         frames: RGB in 0..1, shape `(frames, 64, 64, 3)`.
+        label: What it asks for, where its author wrote that down; None reads the prompt.
 
     Returns:
-        The verdict; without a score for a prompt that the lab does not understand to the last word.
+        The verdict; without a score for a prompt without a label that the lab does not understand to the last word.
     """
-    reason = refusal(prompt)
+    reason = "" if label else refusal(prompt)
     if reason:
         return Verdict(None, NOT_UNDERSTOOD.format(reason), {})
-    wanted, words, reading = asked(prompt), wordings(prompt), read_video(frames)
+    wanted, reading = dict(label) if label else asked(prompt), read_video(frames)
+    # Which words of a labelled request stand for an attribute is not known.
+    words = dict.fromkeys(wanted, f'"{prompt}"') if label else wordings(prompt)
     right, faults, score = compare(reading, wanted)
     seen = reading.attributes
     sentences = [remark(key, seen.get(key, ""), words[key]) for key in wanted if not right[key]]
@@ -152,8 +156,10 @@ def judge(prompt: str, frames: NDArray[np.float32]) -> Verdict:
     return Verdict(score, " ".join(sentences), right, faults)
 
 
-def judge_bytes(task: tuple[str, NDArray[np.uint8]]) -> tuple[float | None, str]:
-    """Score and critique of (prompt, 8-bit frames); at module level, so that worker processes can import it cheaply."""
-    prompt, frames = task
-    verdict = judge(prompt, (frames / 255).astype(np.float32))
+def judge_bytes(
+    task: tuple[str, NDArray[np.uint8], Mapping[str, str] | None],
+) -> tuple[float | None, str]:
+    """Score and critique of (prompt, 8-bit frames, label); at module level, so that worker processes can import it cheaply."""
+    prompt, frames, label = task
+    verdict = judge(prompt, (frames / 255).astype(np.float32), label)
     return verdict.score, verdict.critique

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from ..prompting.text import content_words, words
 from ..stage1.branches import CARRIED
 from .captions import ACTIONS, BACKGROUND_PHRASES, CAPTION_SIZES, PAIR_VERBS
+from .labels import read_labels
 from .requests import asked, wordings
 from .scene import Body, Scene
 from .world import COLOURS, SHAPES
@@ -78,23 +80,32 @@ def named(text: str) -> dict[str, set[str]]:
     return {key: values for key, values in found.items() if values}
 
 
-def translated(source: str, aligned: str) -> dict[str, bool]:
+def translated(source: str, aligned: str, label: Mapping[str, str] | None = None) -> dict[str, bool]:
     """For each attribute that a user's prompt names, whether the caption names the same and nothing else instead.
 
     Args:
         source: The user's prompt.
         aligned: What stage 1 made of it; what it carried over from the request does not count.
+        label: What the prompt asks for, where its author wrote that down; None reads the prompt.
     """
-    found = named(aligned.split(CARRIED)[0])
-    return {key: found.get(key) == {value} for key, value in asked(source).items()}
+    found, wanted = named(aligned.split(CARRIED)[0]), label or asked(source)
+    return {key: found.get(key) == {value} for key, value in wanted.items()}
 
 
 class CaptionReader:
     """Tells whether a caption names what a request names, in the lab's words (`stage3.reader`)."""
 
+    def __init__(self, asked: str = "") -> None:
+        """Takes what is known of requests.
+
+        Args:
+            asked: As `LabOracle` takes it.
+        """
+        self._labels = read_labels(asked)
+
     def right(self, request: str, text: str) -> dict[str, bool]:
         """As `translated`."""
-        return translated(request, text)
+        return translated(request, text, self._labels.get(request.strip()))
 
 
 def survival(source: str, aligned: str) -> dict[str, bool]:

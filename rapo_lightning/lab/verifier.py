@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..models import ModelPool
 from ..verifiers import Judgement, View
 from ..verifiers.usable import unreadable
+from .labels import read_labels
 from .oracle import judge_bytes
 from .world import FRAME_SIZE
 
@@ -24,23 +25,33 @@ class LabOracle:
 
     name = "lab_oracle"
 
-    def __init__(self, workers: int = 0) -> None:
-        """Chooses where videos are read.
+    def __init__(self, workers: int = 0, asked: str = "") -> None:
+        """Chooses where videos are read, and which requests are not.
 
         Args:
             workers: Processes; 0 reads in this one.
+            asked: CSV with the columns `prompt` and `asked`, what these requests ask for by their author
+                (`labels.parse_asked`); all others are read.
+
+        Raises:
+            UserError: If the file is missing or an entry is wrong.
         """
         self.workers = workers
+        self._labels = read_labels(asked)
         self._pool: ProcessPoolExecutor | None = None
 
     def judge(self, views: Sequence[View], models: ModelPool) -> list[Judgement]:
         """One judgement per video."""
         faults = [unreadable(view.frames) or _other_size(view.frames) for view in views]
-        tasks = [(view.source_prompt, view.frames) for view, fault in zip(views, faults, strict=True) if not fault]
+        tasks = [
+            (view.source_prompt, view.frames, self._labels.get(view.source_prompt.strip()))
+            for view, fault in zip(views, faults, strict=True)
+            if not fault
+        ]
         judged = iter(self._judge(tasks))
         return [Judgement(None, fault) if fault else next(judged) for fault in faults]
 
-    def _judge(self, tasks: list[tuple[str, NDArray[np.uint8]]]) -> list[Judgement]:
+    def _judge(self, tasks: list[tuple[str, NDArray[np.uint8], dict[str, str] | None]]) -> list[Judgement]:
         if not self.workers:
             return [Judgement(*judge_bytes(task)) for task in tasks]
         if self._pool is None:

@@ -22,7 +22,7 @@ class Evaluation:
     prompts: str = ""
     """Held-out prompts: txt, csv, parquet or a dataset's folder; the columns are those of the top-level `prompts`."""
     arms: list[str] = field(default_factory=lambda: ["raw", "sspo", "refiner", "refiner+sspo", "reference"])
-    """Arms: names of `baselines` and of `variants`, and
+    """Arms: names of `baselines`, `variants` and `refiners`, and
 
     - `raw`, the user's prompt, and `reference`, the column `reference`;
     - `chance`, the reference of another prompt, the level that a score has to be read against (ours);
@@ -35,6 +35,8 @@ class Evaluation:
     """Further arms by name: classes that make texts of prompts (`evaluation.baselines.Baseline`)."""
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Further arms by name: stage 1 with other settings, as dotted keys (`{"graph": "", "stage1.carry_over": true}`)."""
+    refiners: dict[str, str] = field(default_factory=dict)
+    """Further arms by name: folders of refiners on the recipe's language model (`{"lora-64": "runs/b/refiner"}`)."""
     compare: str = ""
     """The arm that the table takes differences from; empty takes the first of `stage1`, `sspo`, `refiner` that is there.
     `results.json` has the differences of all pairs."""
@@ -56,18 +58,18 @@ class Evaluation:
                 "`evaluation` needs limit >= 0, seeds >= 1 and flow_seconds > 0. Got "
                 f"{self.limit}, {self.seeds} and {self.flow_seconds}."
             )
-        own = [*self.baselines, *self.variants]
+        own = [*self.baselines, *self.variants, *self.refiners]
         for name in own:
             if name in ARMS or own.count(name) > 1 or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
                 raise ValueError(
-                    "A name in `evaluation.baselines` or `evaluation.variants` must be a plain word of its own, other than "
+                    "A name in `evaluation.baselines`, `variants` or `refiners` must be a plain word of its own, other than "
                     f"{', '.join(ARMS)}. Got {name!r}; rename it."
                 )
         unknown = [name for name in self.arms if name not in (*ARMS, *own)]
         if unknown or not self.arms or len(set(self.arms)) < len(self.arms):
             raise ValueError(
                 f"`evaluation.arms` must name some of {', '.join((*ARMS, *own))}, each once. Got "
-                f"{', '.join(map(repr, unknown or self.arms)) or 'none'}; correct the name, or add a baseline or a variant."
+                f"{', '.join(map(repr, unknown or self.arms)) or 'none'}; correct the name, or add a baseline, a variant or a refiner."
             )
         if self.compare and self.compare not in self.arms:
             raise ValueError(

@@ -119,6 +119,36 @@ def test_each_base_is_loaded_once_for_all_arms(recipe: Path, run: Path, monkeypa
     assert {row["graph"]: bool(row["places"]) for row in rows} == {fields["graph"]: True, "": False}
 
 
+def test_further_refiners_are_arms_on_one_base(recipe: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(run / "refiner", run / "other")
+    loads, _ = counting(monkeypatch)
+    given = ["--evaluation.refiners", json.dumps({"same": str(run / "other"), "unused": str(run / "none")})]
+    arms = ["--evaluation.arms", "[raw, refiner, same]"]
+    assert main(["evaluate", str(recipe), "--out", str(run), *arms, *given, *ALLOW]) == 0
+    results = json.loads((run / "results.json").read_text())
+    assert list(results["arms"]) == ["raw", "refiner", "same"]
+    # The same adapter in another folder: the same texts and videos, and both bases loaded once.
+    assert results["arms"]["same"]["mean"] == results["arms"]["refiner"]["mean"]
+    assert results["paired"]["same - refiner"]["ci95"] == [0, 0]
+    assert sorted(loads.values()) == [1, 1], loads
+    videos, scores = (list(csv.DictReader((run / name).open())) for name in ("videos.csv", "scores.csv"))
+    assert len(videos) == 3 * 2 * 2
+    for line in scores:
+        for arm in ("raw", "refiner", "same"):
+            of = [row for row in videos if (row["arm"], row["prompt_id"]) == (arm, line["prompt_id"])]
+            assert np.mean([float(row["score"]) for row in of]) == pytest.approx(float(line[arm]), abs=1e-5)
+            assert len({row["seed"] for row in of}) == 2
+            assert arm != "raw" or {row["text"] for row in of} == {line["prompt"]}
+
+
+def test_a_refiner_that_is_not_there_is_an_error(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--evaluation.refiners", json.dumps({"gone": str(tmp_path / "none")}), "--evaluation.arms", "[raw, gone]"]
+    assert main(["evaluate", str(recipe), "--out", str(tmp_path), *given, *ALLOW]) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
+
+
 def test_a_setting_of_stage_2_leaves_raw_and_reference_as_they_are(
     recipe: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

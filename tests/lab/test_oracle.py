@@ -190,7 +190,7 @@ def test_verifier_gives_the_same_in_worker_processes(rendered) -> None:
     views = [View("a red ball going up", "", "x", clip, 8, 0.5) for clip in clips]
     here, there = LabOracle().judge(views, WordEmbedder()), LabOracle(workers=2).judge(views, WordEmbedder())
     assert here == there
-    assert here[0].score == judge_bytes(("a red ball going up", clips[0]))[0]
+    assert here[0].score == judge_bytes(("a red ball going up", clips[0], None))[0]
 
 
 @pytest.mark.parametrize("gap", [0, -4])

@@ -1,0 +1,153 @@
+"""What the videos of an evaluation say of its arms: scores by prompt, texts against requests, and what videos lack."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import UserError
+from ...prompting.text import words
+from ..labels import Labels
+from ..reading import translated
+from ..remarks import remark
+from ..requests import asked, wordings
+from ..scripts.files import possible_values
+
+Floats = NDArray[np.float64]
+SEEDED = re.compile(r"(.+)\.s\d+")
+"""Name of a setting's refiner, by training seed."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A line of `videos.csv`; `score` is NaN where the metric gave none."""
+
+    arm: str
+    prompt_id: str
+    prompt: str
+    group: str
+    seed: str
+    text: str
+    score: float
+    critique: str
+
+
+@dataclass
+class Arm:
+    """The videos of an arm, or of all training seeds of a setting.
+
+    Attributes:
+        name: Its name.
+        videos: By prompt id.
+        trainings: Names of the trainings in it.
+    """
+
+    name: str
+    videos: dict[str, list[Video]] = field(default_factory=lambda: defaultdict(list))
+    trainings: set[str] = field(default_factory=set)
+
+    def scores(self, prompts: Sequence[str]) -> Floats:
+        """The mean over training and video seeds within each prompt; NaN where one lacks a score."""
+        return np.array([np.mean([v.score for v in self.videos[p]]) if self.videos[p] else np.nan for p in prompts])
+
+    def by_training(self) -> list[float]:
+        """Mean score of each training's videos, by seed, of those that have one."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for videos in self.videos.values():
+            for video in videos:
+                found[video.arm].append(video.score)
+        return [float(np.nanmean(found[name])) for name in sorted(found)]
+
+    def texts(self, prompt: str) -> list[Video]:
+        """A video of each training's text."""
+        return list({video.arm: video for video in self.videos[prompt]}.values())
+
+
+def read_videos(path: Path, names: Mapping[str, str] | None = None) -> dict[str, Arm]:
+    """The arms of an evaluation, a setting's training seeds together.
+
+    Args:
+        path: `videos.csv`.
+        names: New names of arms.
+
+    Raises:
+        UserError: If the file is not there.
+    """
+    if not path.is_file():
+        raise UserError(f"The report needs what `evaluate` wrote. Got no {path}; run the part `evaluate` first.")
+    arms: dict[str, Arm] = {}
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            score = float(row.pop("score") or "nan")
+            video = Video(**row, score=score)
+            seeded = SEEDED.fullmatch(video.arm)
+            name = seeded[1] if seeded else (names or {}).get(video.arm, video.arm)
+            arm = arms.setdefault(name, Arm(name))
+            arm.videos[video.prompt_id].append(video)
+            arm.trainings.add(video.arm)
+    return arms
+
+
+@lru_cache(maxsize=100_000)
+def _named(prompt: str, text: str, label: tuple[tuple[str, str], ...]) -> dict[str, bool]:
+    return translated(prompt, text, dict(label) or None)
+
+
+def named_right(arm: Arm, prompt: str, labels: Labels) -> dict[str, float]:
+    """For each attribute that a prompt asks for the share of an arm's texts that name it right, and nothing else instead.
+
+    Args:
+        arm: The arm.
+        prompt: The prompt's id.
+        labels: What hand-written requests ask for.
+    """
+    found: dict[str, list[bool]] = defaultdict(list)
+    for video in arm.texts(prompt):
+        label = tuple(labels.get(video.prompt, {}).items())
+        for key, value in _named(video.prompt, video.text, label).items():
+            found[key].append(value)
+    return {key: float(np.mean(values)) for key, values in found.items()}
+
+
+def length(arm: Arm, prompt: str) -> float:
+    """Mean number of words of an arm's texts for a prompt."""
+    return float(np.mean([len(words(video.text)) for video in arm.texts(prompt)]))
+
+
+@lru_cache(maxsize=20_000)
+def _remarks(prompt: str, label: tuple[tuple[str, str], ...]) -> dict[str, tuple[str, ...]]:
+    """All that the oracle may say of each attribute that a request asks for."""
+    wanted = dict(label) or asked(prompt)
+    said = dict.fromkeys(wanted, f'"{prompt}"') if label else wordings(prompt)
+    return {
+        key: tuple(remark(key, seen, said[key]) for seen in ["", *possible_values(key, wanted), *_others(key)])
+        for key in wanted
+    }
+
+
+def _others(key: str) -> list[str]:
+    # Two bodies may be seen where one is asked for, and one where two are.
+    from ..world import MOTIONS
+
+    return list(MOTIONS) if key == "motion" else []
+
+
+def shown_right(arm: Arm, prompt: str, labels: Labels) -> dict[str, float]:
+    """For each attribute that a prompt asks for the share of an arm's scored videos that show it, by the oracle's critique."""
+    found: dict[str, list[bool]] = defaultdict(list)
+    for video in arm.videos[prompt]:
+        if np.isfinite(video.score):
+            label = tuple(labels.get(video.prompt, {}).items())
+            for key, sentences in _remarks(video.prompt, label).items():
+                found[key].append(not any(sentence in video.critique for sentence in sentences))
+    return {key: float(np.mean(values)) for key, values in found.items()}

@@ -1,0 +1,255 @@
+"""The steps of a study in order."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...data.resources import find
+from ...errors import UserError
+from ...models.refiner_folder import read_refiner
+from . import prompts as files
+from .pairs import write_shuffled, write_subset
+from .settings import BEST, FRESH, REGIMES, Regime, Scale, Setting, refiner_fields, regime_fields, settings
+from .steps import Commands, Step
+
+PARTS = ("prompts", "collect", "finetune", "evaluate", "report")
+BASELINES: dict[str, Any] = {
+    "style": {
+        "class_path": "rapo_lightning.evaluation.baselines.StyleFrame",
+        "init_args": {
+            "prefix": "A simple animation shows ",
+            "suffix": ". The motion is smooth and the camera stays fixed.",
+        },
+    },
+    "dictionary": {"class_path": "rapo_lightning.lab.baselines.Dictionary"},
+}
+"""The baselines of the lab's recipe."""
+ARMS: Mapping[Regime, tuple[str, ...]] = {
+    "known": (
+        "raw",
+        "reference",
+        "chance",
+        "style",
+        "dictionary",
+        "stage1",
+        "rewriter",
+        "sspo",
+        "blind",
+        "refiner+sspo",
+    ),
+    "unknown": ("raw", "reference", "chance", "style", "sspo", "blind", "refiner+sspo"),
+}
+"""Arms beside the refiners; `rewriter` is stage 1's alone, whatever it answers."""
+
+
+class Plan:
+    """The steps of a study."""
+
+    def __init__(
+        self, folder: Path, recipe: str, scale: Scale, regimes: Sequence[Regime] = REGIMES, options: Sequence[str] = ()
+    ) -> None:
+        """Takes what the study consists of; nothing is read but the recipe.
+
+        Args:
+            folder: The study's folder.
+            recipe: The recipe that all settings change.
+            scale: How large it is.
+            regimes: Which regimes.
+            options: Further arguments of all commands, such as `--allow_package`.
+
+        Raises:
+            UserError: If there is no such recipe.
+        """
+        self.folder, self.scale, self.regimes = folder, scale, list(regimes)
+        self._make = Commands(folder, recipe, options)
+
+    def steps(self) -> list[Step]:
+        """All steps but the report's, in an order in which each finds what it needs."""
+        tables = {regime: settings(self.scale, regime) for regime in self.regimes}
+        found = list(self._prompts([item for table in tables.values() for item in table]))
+        for table in tables.values():
+            for setting in table:
+                found += self._collections(setting)
+                for number in range(self.trainings(setting)):
+                    found += self._training(setting, number)
+        for regime, table in tables.items():
+            found += self._evaluations(regime, table)
+        # A setting's collection may be another's too.
+        return list({step.name: step for step in found}.values())
+
+    def trainings(self, setting: Setting) -> int:
+        """How often a setting is trained, with as many seeds."""
+        return self.scale.training_seeds if setting.name == BEST else self.scale.other_seeds
+
+    def run_folder(self, regime: Regime, best_of: bool = False) -> Path:
+        """Run folder of a regime's evaluation, or of its best refiner's answers, of which the judge chooses one."""
+        return self.folder / f"evaluate-{regime}{'-best-of' if best_of else ''}"
+
+    def refiner(self, setting: Setting, number: int = 0) -> Path:
+        """Folder of a refiner, by training seed."""
+        return self.folder / "finetune" / f"{setting.regime}.{_arm(setting, number)}" / "refiner"
+
+    def _prompt_file(self, name: str) -> Path:
+        return self.folder / "prompts" / f"{name}.csv"
+
+    def _most(self, wording: str, regime: Regime | None = None, start: str | None = None) -> int:
+        """Prompts of the largest collection of a kind, which the smaller ones are taken from."""
+        table = [item for name in self.regimes if regime in (None, name) for item in settings(self.scale, name)]
+        return max(item.prompts for item in table if item.wording == wording and start in (None, item.start))
+
+    def _prompts(self, table: Sequence[Setting]) -> Iterator[Step]:
+        path, scale = self._prompt_file("heldout"), self.scale
+
+        def held_out() -> None:
+            files.write_held_out(path, scale.group, scale.written)
+
+        yield self._make.written("heldout", "prompts", held_out, scale.group, scale.written)
+        yield self._make.written("examples", "prompts", lambda: files.write_examples(self._prompt_file("examples")))
+        for wording in dict.fromkeys(item.wording for item in table):
+            count, target = self._most(wording), self._prompt_file(wording)
+
+            def write(target: Path = target, wording: str = wording, count: int = count) -> None:
+                files.write_prompts(target, wording, count)
+
+            yield self._make.written(f"prompts-{wording}", "prompts", write, count)
+
+    def _regime(self, regime: Regime) -> dict[str, Any]:
+        return regime_fields(regime, str(self._prompt_file("examples")))
+
+    def _run(self, setting: Setting, cycle: int = 1) -> Path:
+        """Run folder of a cycle's collection."""
+        kind = f"{setting.start}-{setting.wording}-{setting.prompts}" if cycle == 1 else f"cycle-{cycle}"
+        return self.folder / "collect" / f"{setting.regime}-{kind}"
+
+    def _collections(self, setting: Setting) -> Iterator[Step]:
+        most = self._most(setting.wording, setting.regime, setting.start)
+        whole = Setting(regime=setting.regime, start=setting.start, wording=setting.wording, prompts=most)
+        source, target, prompts = self._run(whole), self._run(setting), self._prompt_file(setting.wording)
+        fields = {
+            **self._regime(setting.regime), "prompts": str(prompts), "limit": most, "stage2.save_videos": False,
+            "stage2.start": setting.start,
+        }  # fmt: skip
+        yield self._make.command(f"collect-{source.name}", "collect", fields, source)
+        if target != source:
+
+            def write() -> None:
+                write_subset(source, prompts, setting.prompts, target)
+
+            yield self._make.written(f"collect-{target.name}", "collect", write, most)
+        if setting.cycles > 1:
+            # Made by the refiner of the cycle before, and by its first training.
+            before = Setting(f"cycles-{setting.cycles - 1}" if setting.cycles > 2 else BEST, regime=setting.regime)
+            again = {**fields, **refiner_fields(str(self.refiner(before))), "limit": setting.prompts}
+            later = self._run(setting, setting.cycles)
+            # Between trainings, so it is of their part.
+            yield self._make.command(f"collect-{later.name}", "finetune", again, later, optional=True)
+
+    def _training(self, setting: Setting, number: int) -> Iterator[Step]:
+        """A finetune, and what writes its pairs where they are not the run's own."""
+        name, out = f"finetune-{setting.regime}.{_arm(setting, number)}", self.refiner(setting, number).parent
+        seed = int(self._make.recipe.get("seed", 0)) + number
+        runs = [str(self._run(setting, cycle)) for cycle in range(1, setting.cycles + 1)]
+        fields = {
+            **self._regime(setting.regime),
+            **FRESH,
+            "seed": seed,
+            "stage3.objective": setting.objective,
+            **setting.fields,
+        }
+        fields["stage3.epochs"] = self.scale.epochs_of(setting.prompts)
+        if self.scale.filters:
+            fields["stage3.pairs"] = [dict(item) for item in self.scale.filters]
+        if setting.floor:
+            fields["stage3.pairs"] = self._floored(setting.floor)
+        if setting.adapter == "rewriter":
+            fields |= self._start()
+        if setting.adapter == BEST:
+            best = Setting(regime=setting.regime)
+            fields["stage3.lora.start"] = str(self.refiner(best, number % self.scale.training_seeds))
+        given: list[str] = []
+        if setting.targets != "collected":
+            pairs = out / ("pairs" if setting.targets == "shuffled" else "pairs.csv")
+            given, own = ["--pairs", str(pairs)], {**fields, "stage3.runs": runs}
+
+            def write() -> None:
+                if setting.targets == "shuffled":
+                    write_shuffled(self._make.keep(f"{name}-pairs", own), pairs, seed)
+                else:
+                    files.write_references(self._prompt_file(setting.wording), pairs, setting.prompts)
+
+            text = self._make.text(own)
+            yield self._make.written(f"{name}-pairs", "finetune", write, setting.prompts, text, optional=True)
+        fields |= {"stage3.pairs": []} if given else {"stage3.runs": runs}
+        yield self._make.command(name, "finetune", fields, out, *given, optional=setting.name != BEST)
+
+    def _floored(self, floor: float) -> list[dict[str, Any]]:
+        """The recipe's filters with another floor for each verifier that has one."""
+        pairs = self._make.recipe["stage3"]["pairs"]
+        return [{**item, "least": dict.fromkeys(item["least"], floor)} if item["filter"] == "floors" else item
+                for item in pairs]  # fmt: skip
+
+    def _rewriter(self) -> str:
+        found = str(self._make.recipe.get("stage1", {}).get("rewriter") or "")
+        if not found:
+            raise UserError(
+                "The study needs a recipe with `stage1.rewriter` where captions are known. Got none; name one, or say "
+                "`--regimes unknown`."
+            )
+        return found
+
+    def _start(self) -> dict[str, Any]:
+        """The adapter of stage 1's rewriter as the start, with the form and the instruction that it has."""
+        rewriter = self._rewriter()
+        form = json.loads(((find(rewriter) or Path(rewriter)) / "adapter_config.json").read_text(encoding="utf-8"))
+        return {
+            "stage3.lora.start": rewriter, "stage3.lora.r": form["r"], "stage3.lora.alpha": form["lora_alpha"],
+            "stage3.system": read_refiner(rewriter).system,
+            "stage3.optimizer.lr": self._make.recipe["stage3"]["optimizer"]["lr"],
+        }  # fmt: skip
+
+    def _evaluations(self, regime: Regime, table: Sequence[Setting]) -> Iterator[Step]:
+        """Each arm on the same prompts and video seeds, some at a time, and then the results of all."""
+        out, best, name = self.run_folder(regime), table[0], f"evaluate-{regime}"
+        others = {_arm(item, number): self.refiner(item, number)
+                  for item in table for number in range(self.trainings(item))}  # fmt: skip
+        names, size = list(others), self.scale.arms
+        own = {"rewriter": self._rewriter()} if regime == "known" else {}
+        fields = {
+            **self._regime(regime), "evaluation.prompts": str(self._prompt_file("heldout")), "evaluation.limit": 0,
+            "evaluation.seeds": self.scale.video_seeds, "evaluation.baselines": BASELINES, "evaluation.variants": {},
+            "evaluation.compare": "", "evaluation.metric.init_args.asked": files.WRITTEN,
+        }  # fmt: skip
+
+        def bring() -> None:
+            # Where `evaluate` looks for the refiner of its loop.
+            if not self.refiner(best).is_dir():
+                raise UserError(
+                    f"The evaluation needs the best setting's refiner. Got no {self.refiner(best)}; run the part `finetune` first."
+                )
+            shutil.rmtree(out / "refiner", ignore_errors=True)
+            shutil.copytree(self.refiner(best), out / "refiner")
+
+        def of(arms: Sequence[str]) -> dict[str, Any]:
+            # Those that there was nothing to train on are left out.
+            there = {**own, **{arm: str(path) for arm, path in others.items() if path.is_dir()}}
+            wanted = [arm for arm in arms if arm not in others or arm in there]
+            return {**fields, "evaluation.arms": wanted or ["raw"], "evaluation.refiners": there}
+
+        chunks = [ARMS[regime], *(names[start : start + size] for start in range(0, len(names), size))]
+        for number, arms in enumerate([*chunks, (*ARMS[regime], *names)], 1):
+            part = f"{name}-{number if number <= len(chunks) else 'all'}"
+            yield self._make.command(part, "evaluate", partial(of, arms), out, before=bring)
+        refiner = str(self.refiner(best))
+        # The refiner's own answers, as many as the loop makes videos, of which the judge chooses one.
+        wanted = {**fields, **refiner_fields(refiner), "stage2.rewriter": refiner, "evaluation.arms": ["blind"]}
+        yield self._make.command(f"{name}-best-of", "evaluate", wanted, self.run_folder(regime, True))
+
+
+def _arm(setting: Setting, number: int) -> str:
+    """Name of a setting's refiner in the results, by training seed."""
+    return f"{setting.name}.s{number}"

@@ -1,0 +1,117 @@
+"""The study's plots."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...running.folder import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Blocks = Mapping[str, Mapping[str, Any]]
+"""Blocks of `Measured.summary` by what prompts they are of."""
+_COLOURS = ("#1f5f8b", "#c8553d", "#6b9e54", "#8b6fae")
+_LABEL = 8
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def _write(figure: Figure, path: Path) -> None:
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    write_bytes(path, image.getvalue())
+
+
+def _reach(mean: float, ends: Sequence[float]) -> list[list[float]]:
+    return [[max(0.0, mean - ends[0])], [max(0.0, ends[1] - mean)]]
+
+
+def bars(blocks: Blocks, path: Path) -> None:
+    """Scores with their intervals, arms beside each other, a colour for each group of prompts.
+
+    Args:
+        blocks: What is shown.
+        path: The picture to write.
+    """
+    names = list(next(iter(blocks.values()))["arms"])
+    figure, axes = _figure(1.5 + 0.8 * len(names), 4)
+    width = 0.8 / len(blocks)
+    for number, (title, block) in enumerate(blocks.items()):
+        means = [block["arms"][name]["mean"] for name in names]
+        reach = np.hstack([_reach(block["arms"][n]["mean"], block["arms"][n]["ci95"]) for n in names])
+        places = np.arange(len(names)) + (number + 0.5) * width - 0.4
+        axes.bar(places, means, width, yerr=reach, color=_COLOURS[number % len(_COLOURS)], label=title, capsize=2)
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=_LABEL)
+    axes.set_ylabel("score")
+    axes.set_ylim(0, 1.05)
+    axes.legend(fontsize=_LABEL)
+    _write(figure, path)
+
+
+def forest(block: Mapping[str, Any], names: Sequence[str], other: str, path: Path) -> None:
+    """Paired differences to one arm, with their intervals.
+
+    Args:
+        block: Where they are.
+        names: The arms.
+        other: What they are compared with, which stands before them in the block.
+        path: The picture to write.
+    """
+    figure, axes = _figure(6, 1 + 0.3 * len(names))
+    for place, name in enumerate(reversed(names)):
+        found = block["paired"][f"{name} - {other}"]
+        axes.errorbar(
+            found["mean"], place, xerr=_reach(found["mean"], found["ci95"]), fmt="o", color=_COLOURS[0], capsize=3
+        )
+    axes.axvline(0, color="grey", linewidth=0.8)
+    axes.set_yticks(range(len(names)), list(reversed(names)), fontsize=_LABEL)
+    axes.set_xlabel(f"score minus {other}")
+    _write(figure, path)
+
+
+def curve(blocks: Blocks, points: Mapping[int, str], path: Path) -> None:
+    """Gap closure over the prompts that were collected on, a line for each group of prompts.
+
+    Args:
+        blocks: Where the gap closures are.
+        points: Arms by number of prompts, in order.
+        path: The picture to write.
+    """
+    figure, axes = _figure(6, 4)
+    for number, (title, block) in enumerate(blocks.items()):
+        there = {size: name for size, name in points.items() if name in block["gap_closure"]}
+        means = [block["gap_closure"][name] for name in there.values()]
+        ends = [block["gap_closure_ci95"][name] for name in there.values()]
+        if there:
+            reach = np.hstack([_reach(mean, pair) for mean, pair in zip(means, ends, strict=True)])
+            axes.errorbar(
+                list(there),
+                means,
+                yerr=reach,
+                marker="o",
+                capsize=3,
+                label=title,
+                color=_COLOURS[number % len(_COLOURS)],
+            )
+    axes.set_xscale("log")
+    axes.set_xticks(list(points), [str(size) for size in points])
+    axes.minorticks_off()
+    axes.set_xlabel("prompts collected on")
+    axes.set_ylabel("gap closure")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=_LABEL)
+    _write(figure, path)

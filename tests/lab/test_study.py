@@ -1,0 +1,263 @@
+"""The study from end to end, with tiny stand-ins for all models but the video model, and its parts."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rapo_lightning.cli import main as command
+from rapo_lightning.data.prompts import read_prompts
+from rapo_lightning.errors import RunError, UserError
+from rapo_lightning.evaluation.statistics import bootstrap_interval
+from rapo_lightning.lab.labels import parse_asked, read_labels
+from rapo_lightning.lab.oracle import judge
+from rapo_lightning.lab.reading import read_caption
+from rapo_lightning.lab.render import render_batch
+from rapo_lightning.lab.scene import Scene
+from rapo_lightning.lab.scripts.study import main
+from rapo_lightning.lab.study.measures import Arm, Video, named_right, read_videos, shown_right
+from rapo_lightning.lab.study.pairs import permuted, write_subset
+from rapo_lightning.lab.study.prompts import HELDOUT, WRITTEN, draw_prompts, held_out
+from rapo_lightning.lab.study.runner import Deadline, read_done, run_steps
+from rapo_lightning.lab.study.settings import BEST, FULL, REGIMES, TINY, Scale, settings
+from rapo_lightning.lab.study.steps import Step
+from rapo_lightning.lab.study.tables import Measured
+from rapo_lightning.running.interruption import INTERRUPTION
+from rapo_lightning.stage3.pairs.filter import plain
+from tests.helpers import ROOT, tiny_recipe
+
+ALLOW = ("--allow_package", "tests")
+SMALL = Scale(
+    {"known": 4, "unknown": 4}, {"known": (3,), "unknown": ()}, 2, 1, 2, 1, 1, 1, 12, ("sft+grpo",), 4, 4, (1, 1)
+)
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory, language_model: Path) -> list[str]:
+    folder = tmp_path_factory.mktemp("study")
+    recipe = tiny_recipe(
+        folder, language_model, stage2__rounds=2, stage3__epochs=1, stage3__lora={"r": 2, "alpha": 2, "dropout": 0.0},
+        stage1={"rewriter": str(folder / "made/refiner"), "instruct": {"max_new_tokens": 4}, "faithfulness": -1.0},
+        # A random model makes nothing better, so that all rounds stay.
+        stage3__pairs=[{"filter": "words"}, {"filter": "floors", "least": {"temporal_coherence": 0.0}}],
+        stage3__validation_share=0.5,
+    )  # fmt: skip
+    pairs = folder / "pairs.csv"
+    pairs.write_text("prompt,completion\n" + "".join(f"ball {n},a red ball rolls {n}\n" for n in range(6)))
+    made = ["finetune", str(recipe), "--out", str(folder / "made"), "--pairs", str(pairs), "--stage3.pairs", "[]"]
+    assert command([*made, "--stage1.rewriter", "", *ALLOW]) == 0
+    return ["--out", str(folder / "out"), "--tiny", "--recipe", str(recipe), *ALLOW]
+
+
+def test_all_of_it_runs_in_parts_and_nothing_twice(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rapo_lightning.lab.scripts.study.TINY", SMALL)
+    folder = Path(arguments[1])
+    assert main([*arguments, "--minutes", "0.15"]) == 1
+    assert "again to go on" in capsys.readouterr().err
+    begun = read_done(folder)
+    assert not (folder / "report.md").exists()
+    monkeypatch.setattr(INTERRUPTION, "requested", False)
+    assert main(arguments) == 0
+    done = read_done(folder)
+    assert all(done[name] == step for name, step in begun.items() if step["identity"])
+    # No video is as coherent as that floor asks for, and the study goes on.
+    assert [name for name, step in done.items() if step["left_out"]] == [
+        "finetune-known.floor-0.9.s0", "finetune-unknown.floor-0.9.s0",
+    ]  # fmt: skip
+    report, page = json.loads((folder / "report.json").read_text()), (folder / "report.md").read_text()
+    for regime in REGIMES:
+        names = {item.name for item in settings(SMALL, regime)} - {BEST, "floor-0.9"}
+        assert {"refiner", "refiner@2", "refiner+sspo@2", "sspo@2", "blind@2", *names} <= set(report[regime]["arms"])
+        assert set(report[regime]["groups"]) == {"new wording", "trained wording", "hand-written"}
+        assert all(arm["n"] == 3 for arm in report[regime]["arms"].values())
+        assert (folder / f"arms-{regime}.png").stat().st_size > 1000
+        assert (folder / f"factors-{regime}.png").stat().st_size > 1000
+    assert {"stage1", "rewriter", "dictionary"} <= set(report["known"]["arms"])
+    assert (folder / "prompts-known.png").is_file()
+    assert "Left out, since there was nothing to train on, or no training: floor-0.9." in page
+    assert "`refiner+sspo@2` minus `refiner@2`" in page
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert "==" not in capsys.readouterr().out
+
+
+def test_shuffled_pairs_stay_in_their_split(arguments: list[str]) -> None:
+    from datasets import load_from_disk
+
+    runs = Path(arguments[1]) / "finetune"
+    shuffled = load_from_disk(str(runs / "known.targets-shuffled.s0/pairs"))
+    assert set(shuffled) == {"train", "validation"}
+    assert all(set(data.column_names) == {"prompt", "completion", "prompt_id"} for data in shuffled.values())
+    assert set(shuffled["train"]["prompt_id"]).isdisjoint(shuffled["validation"]["prompt_id"])
+    with (runs / "known.targets-reference.s0/pairs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert all(read_caption(row["completion"]) for row in rows)
+
+
+def test_permuted_completions_leave_their_prompts() -> None:
+    texts = [f"text {number}" for number in range(50)]
+    found = permuted(texts, 0)
+    assert sorted(found) == sorted(texts)
+    assert all(a != b for a, b in zip(found, texts, strict=True))
+    assert found != permuted(texts, 1)
+    assert permuted(["a", "a", "b", "b"], 0) == ["b", "b", "a", "a"]
+    assert permuted(["a", "a", "a"], 0) == ["a"] * 3
+
+
+@pytest.mark.parametrize("wording", ["thesaurus", "lexicon"])
+def test_prompts_are_of_training_scenes_and_say_what_they_ask_for(wording: str) -> None:
+    taken = [prompt.text for prompt in (*read_prompts(str(ROOT / HELDOUT)), *read_prompts(str(ROOT / WRITTEN)))]
+    rows = draw_prompts(wording, 300, taken)
+    assert rows[:50] == draw_prompts(wording, 50, taken)
+    assert len({plain(row[0]) for row in rows}) == 300
+    assert not {plain(row[0]) for row in rows} & {plain(text) for text in taken}
+    for prompt, law, reference, told in rows:
+        scene, wanted = read_caption(reference), parse_asked(told)
+        assert scene is not None
+        assert scene.split == "train"
+        assert wanted.items() <= scene.attributes.items(), prompt
+        assert bool(law) == ("motion" in wanted)
+    # What would be drawn first is not, once it is taken.
+    assert draw_prompts(wording, 1, [rows[0][0].upper()])[0] == rows[1]
+
+
+def test_few_prompts_are_seen_more_often() -> None:
+    assert [FULL.epochs_of(count) for count in (160, 2500, 5000, 10_000)] == [10, 8, 4, 3]
+    assert TINY.epochs_of(8) == 1
+
+
+def test_no_step_begins_when_the_time_is_over(tmp_path: Path) -> None:
+    deadline = Deadline(0)
+    deadline.passed = True
+    with pytest.raises(RunError, match="run the same command again to go on"):
+        run_steps([Step("first", "collect", lambda: None, lambda: "a")], tmp_path, ["collect"], deadline)
+    assert read_done(tmp_path) == {}
+
+
+def test_held_out_prompts_have_three_groups() -> None:
+    assert Counter(prompt.group for prompt in held_out(5, 7)) == {
+        "new wording": 5, "trained wording": 5, "hand-written": 7,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", [FULL, TINY, SMALL])
+@pytest.mark.parametrize("regime", REGIMES)
+def test_each_setting_differs_in_one_factor(scale: Scale, regime: str) -> None:
+    best, *others = settings(scale, regime)
+    assert len({item.name for item in others}) == len(others)
+    for item in others:
+        differing = {key for key, value in vars(item).items() if value != vars(best)[key]} - {"name", "factor"}
+        # GRPO goes on from the best refiner, which is what `sft+grpo` does.
+        allowed = {"objective", "adapter", "fields"} if item.objective == "grpo" else {item.factor}
+        assert differing == allowed, item
+
+
+def _videos(
+    scenes: list[Scene], prompts: list[str], shown: np.ndarray, labels: dict[str, dict[str, str]]
+) -> tuple[Arm, list]:
+    arm, verdicts = Arm("arm"), []
+    for prompt, clip in zip(prompts, shown, strict=True):
+        verdict = judge(prompt, clip, labels.get(prompt))
+        verdicts.append(verdict)
+        video = Video("arm", prompt, prompt, "", "1", "a small red ball", verdict.score or 0.0, verdict.critique)
+        arm.videos[prompt].append(video)
+    return arm, verdicts
+
+
+def test_what_a_video_shows_is_read_off_the_critique() -> None:
+    heldout, written = read_prompts(str(ROOT / HELDOUT), 60), read_prompts(str(ROOT / WRITTEN), 60)
+    labels = read_labels(str(ROOT / WRITTEN))
+    chosen = [*heldout, *written]
+    scenes = [scene for prompt in chosen if (scene := read_caption(prompt.reference))]
+    clips = render_batch(scenes, np.random.default_rng(0)).permute(0, 1, 3, 4, 2).numpy()
+    prompts = [prompt.text for prompt in chosen]
+    for turn in (0, 7):
+        arm, verdicts = _videos(scenes, prompts, np.roll(clips, turn, axis=0), dict(labels))
+        for prompt, verdict in zip(prompts, verdicts, strict=True):
+            assert shown_right(arm, prompt, labels) == {key: float(value) for key, value in verdict.right.items()}, (
+                prompt
+            )
+
+
+def test_intervals_resample_prompts_and_average_seeds_within_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random((3, 20, 2))
+    lines = ["arm,prompt_id,prompt,group,seed,text,score,critique"]
+    for training in range(3):
+        for prompt in range(20):
+            for seed in range(2):
+                score = scores[training, prompt, seed]
+                lines.append(f"best.s{training},{prompt},a red ball {prompt},,{seed},a red ball,{score},")
+    lines += [f"raw,{prompt},a red ball {prompt},,0,a red ball {prompt},0.0," for prompt in range(20)]
+    (tmp_path / "videos.csv").write_text("\n".join(lines) + "\n")
+    arms = read_videos(tmp_path / "videos.csv")
+    ids = [str(number) for number in range(20)]
+    summary = Measured(arms, ids, [""] * 20, {}, {}).summary(["raw", "best"], "raw")
+    assert summary["arms"]["best"]["mean"] == pytest.approx(scores.mean())
+    assert summary["arms"]["best"]["n"] == 20
+    within = scores.mean(axis=(0, 2))
+    assert summary["arms"]["best"]["ci95"] == pytest.approx(list(bootstrap_interval(within)), abs=2e-5)
+    assert arms["best"].by_training() == pytest.approx(scores.mean(axis=(1, 2)))
+    assert named_right(arms["best"], "0", {}) == {"shape": 1.0, "colour": 1.0}
+    with pytest.raises(UserError, match="run the part `evaluate` first"):
+        read_videos(tmp_path / "none.csv")
+
+
+def test_a_step_that_fails_ends_the_study_unless_it_is_optional(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def failing(kind: type[UserError]) -> None:
+        raise kind("Got nothing.")
+
+    steps = [
+        Step("first", "collect", lambda: made.append("first"), lambda: "a"),
+        Step("without", "collect", lambda: failing(UserError), lambda: "a", optional=True),
+        Step("other part", "report", lambda: made.append("other"), lambda: "a"),
+        Step("disk", "collect", lambda: failing(RunError), lambda: "a", optional=True),
+        Step("last", "collect", lambda: made.append("last"), lambda: "a"),
+    ]
+    with pytest.raises(RunError):
+        run_steps(steps, tmp_path, ["collect"])
+    assert made == ["first"]
+    done = read_done(tmp_path)
+    assert done["without"]["left_out"]
+    assert done["disk"]["identity"] == ""
+    with pytest.raises(UserError):
+        run_steps([Step("wrong", "collect", lambda: failing(UserError), lambda: "a")], tmp_path, ["collect"])
+    # Done again only where what it depends on changed.
+    assert run_steps([steps[0], steps[4]], tmp_path, ["collect"]) == 1
+    assert run_steps([Step("first", "collect", lambda: made.append("again"), lambda: "b")], tmp_path, ["collect"]) == 1
+    assert made == ["first", "last", "again"]
+
+
+def test_a_part_that_came_too_early_is_told(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--out", str(tmp_path / "out"), *arguments[2:]]
+    assert main([*given, "--parts", "prompts", "evaluate"]) == 2
+    assert "run the part `finetune` first" in capsys.readouterr().err
+    assert main([*given, "--parts", "report"]) == 2
+    assert "run the part `evaluate` first" in capsys.readouterr().err
+    prompts = tmp_path / "out/prompts/thesaurus.csv"
+    with pytest.raises(UserError, match="run the part `collect` first"):
+        write_subset(tmp_path / "none", prompts, 2, tmp_path / "some")
+
+
+def test_a_recipe_without_a_rewriter_is_told(
+    tmp_path: Path, language_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny_recipe(tmp_path, language_model)
+    assert main(["--out", str(tmp_path / "out"), "--recipe", str(recipe), "--tiny"]) == 2
+    assert "needs a recipe with `stage1.rewriter`" in capsys.readouterr().err
+    assert (
+        main(["--out", str(tmp_path / "out"), "--recipe", str(recipe), "--tiny", "--regimes", "unknown", "--list"]) == 0
+    )
+    assert "finetune-unknown.best.s0" in capsys.readouterr().out
