@@ -41,7 +41,7 @@ ARMS: Mapping[Regime, tuple[str, ...]] = {
         "sspo",
         "blind",
         "refiner+sspo",
-    ),
+    ),  # fmt: skip
     "unknown": ("raw", "reference", "chance", "style", "sspo", "blind", "refiner+sspo"),
 }
 """Arms beside the refiners; `rewriter` is stage 1's alone, whatever it answers."""
