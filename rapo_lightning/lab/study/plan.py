@@ -29,20 +29,10 @@ BASELINES: dict[str, Any] = {
     "dictionary": {"class_path": "rapo_lightning.lab.baselines.Dictionary"},
 }
 """The baselines of the lab's recipe."""
+_ANYWHERE = ("raw", "reference", "chance", "style", "sspo", "blind", "refiner+sspo")
 ARMS: Mapping[Regime, tuple[str, ...]] = {
-    "known": (
-        "raw",
-        "reference",
-        "chance",
-        "style",
-        "dictionary",
-        "stage1",
-        "rewriter",
-        "sspo",
-        "blind",
-        "refiner+sspo",
-    ),  # fmt: skip
-    "unknown": ("raw", "reference", "chance", "style", "sspo", "blind", "refiner+sspo"),
+    "known": (*_ANYWHERE, "dictionary", "stage1", "rewriter"),
+    "unknown": _ANYWHERE,
 }
 """Arms beside the refiners; `rewriter` is stage 1's alone, whatever it answers."""
 
