@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import random_weights
 from benchmarks.multi_gpu_bench import Bench, Line
 from benchmarks.processes import Devices, kill_one, peak_memory, run
-from benchmarks.training_speed import adapter_form, checkpoint_is_there, losses, same_form, tokens_per_second
+from benchmarks.trained_folder import adapter_form, checkpoint_is_there, losses, same_form, tokens_per_second
 from tests.helpers import tiny_recipe
 
 

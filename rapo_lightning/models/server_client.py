@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 from ..errors import RunError, UserError
 from .server_reply import Failure, GarbageError, Reply, read_failure, read_reply
-from .server_rotation import Rotation, Server, barred_sentence, read_key
+from .server_rotation import Rotation, Server, all_or_stop, barred_sentence, read_key
 from .usage import Call, note
 
 Request = dict[str, Any]
@@ -101,17 +101,8 @@ class ServerClient:
             RunError: If every request would fail: no server answers any more, none has room, the key or the model is wrong,
                 or the very first requests are refused.
         """
-        stop = threading.Event()
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="server")
-        done = False
-        try:
-            futures = [pool.submit(self._answer, *pair, remark, stop) for pair in zip(requests, items, strict=True)]
-            wait(futures, return_when=FIRST_EXCEPTION)
-            found = [future.result() for future in futures if future.done()]
-            done = True
-        finally:
-            stop.set()
-            pool.shutdown(wait=done, cancel_futures=True)
+        pairs = zip(requests, items, strict=True)
+        found = all_or_stop([partial(self._answer, *pair, remark) for pair in pairs], self.concurrency)
         for _, calls in found:
             note(calls)
         replies = [reply for reply, _ in found]

@@ -6,15 +6,17 @@ import os
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from ..console import say
 from ..errors import UserError
 from .server_reply import Failure
 
+T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds before the second try, doubled with each further one up to the longest (ours)."""
 _LONGEST_RETRY_AFTER = 120.0
@@ -122,3 +124,23 @@ def barred_sentence(url: str, model: str, failure: Failure, variable: str, key: 
     return (
         f"{url} must serve the model {model}. Got {failure.remark}; correct `model`, or `url`, which often ends in /v1."
     )
+
+
+def all_or_stop(tasks: Sequence[Callable[[threading.Event], T]], most: int) -> list[T]:
+    """What tasks give, some of them at a time; where one raises, the others are told to stop and are not waited for.
+
+    Args:
+        tasks: Each takes the event that tells it to stop.
+        most: How many at a time.
+    """
+    stop, done = threading.Event(), False
+    pool = ThreadPoolExecutor(most, thread_name_prefix="server")
+    try:
+        futures = [pool.submit(task, stop) for task in tasks]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        found = [future.result() for future in futures if future.done()]
+        done = True
+    finally:
+        stop.set()
+        pool.shutdown(wait=done, cancel_futures=True)
+    return found

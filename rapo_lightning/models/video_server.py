@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..errors import RunError, UserError
 from .kept_videos import KeptVideos
 from .server import checked_key_variable, checked_urls
 from .server_reply import Failure
-from .server_rotation import Rotation, Server, barred_sentence, read_key
+from .server_rotation import Rotation, Server, all_or_stop, barred_sentence, read_key
 from .video_jobs import BodyFormat, JobError, VideoJobs
 from .video_server_checks import check_servers, check_still_there
 
@@ -131,17 +131,7 @@ class VideoServer:
         keys = [self._kept.key(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         wanted = dict(zip(keys, zip(prompts, seeds, strict=True), strict=True))
         missing = [key for key in wanted if not self._kept.has(key)]
-        stop = threading.Event()
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="video-server")
-        done = False
-        try:
-            futures = [pool.submit(self._make, key, *wanted[key], stop) for key in missing]
-            wait(futures, return_when=FIRST_EXCEPTION)
-            failures = [future.result() for future in futures if future.done()]
-            done = True
-        finally:
-            stop.set()
-            pool.shutdown(wait=done, cancel_futures=True)
+        failures = all_or_stop([partial(self._make, key, *wanted[key]) for key in missing], self.concurrency)
         failed = {key: failure for key, failure in zip(missing, failures, strict=True) if failure is not None}
         self._tell(list(failed.values()), len(missing))
         return self._kept.take(keys, failed)

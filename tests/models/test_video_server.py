@@ -125,35 +125,27 @@ def test_a_video_that_fails_for_good_is_none_and_the_others_go_on(capsys: pytest
             asked.generate(["a red ball", ""], [50, 1])
 
 
-def test_what_would_fail_for_all_stops_the_run() -> None:
-    def always(reply: Reply, what: str = "create") -> Any:
-        return lambda kind, job, count: reply if kind == what else None
-
+@pytest.mark.parametrize(
+    ("reply", "what", "message"),
+    [
+        (told(404, {"detail": "no"}), "create", "must serve the model m. Got HTTP 404: no; correct"),
+        (
+            told(400, {"detail": "num_frames"}),
+            "create",
+            "The first videos of m .* must be made. Got HTTP 400: num_frames",
+        ),
+        (told(429, {}, Retry_After="0"), "create", "must have room. Got HTTP 429.* after 3 tries"),
+        (told(200, {"id": "../x"}), "create", "Got a job without a name"),
+        (told(200, {"status": "in_progress"}), "status", "Got no video within 0.2 s"),
+    ],
+)
+def test_what_would_fail_for_all_stops_the_run(reply: Reply, what: str, message: str) -> None:
+    waits: dict[str, Any] = {"job_timeout": 0.2, "retries": 0} if what == "status" else {}
     with (
-        serving_videos(always(told(404, {"detail": "no"}))) as server,
-        pytest.raises(RunError, match="must serve the model m. Got HTTP 404: no; correct"),
+        serving_videos(lambda kind, job, count: reply if kind == what else None) as server,
+        pytest.raises(RunError, match=message),
     ):
-        model(server.url).generate(PROMPTS, SEEDS)
-    with (
-        serving_videos(always(told(400, {"detail": "num_frames"}))) as server,
-        pytest.raises(RunError, match="The first videos of m .* must be made. Got HTTP 400: num_frames"),
-    ):
-        model(server.url).generate(PROMPTS, SEEDS)
-    with (
-        serving_videos(always(told(429, {}, Retry_After="0"))) as server,
-        pytest.raises(RunError, match="must have room. Got HTTP 429.* after 3 tries"),
-    ):
-        model(server.url).generate(PROMPTS, SEEDS)
-    with (
-        serving_videos(always(told(200, {"id": "../x"}))) as server,
-        pytest.raises(RunError, match="Got a job without a name"),
-    ):
-        model(server.url).generate(PROMPTS, SEEDS)
-    with (
-        serving_videos(always(told(200, {"status": "in_progress"}), "status")) as server,
-        pytest.raises(RunError, match="Got no video within 0.2 s"),
-    ):
-        model(server.url, job_timeout=0.2, retries=0).generate(PROMPTS, SEEDS)
+        model(server.url, **waits).generate(PROMPTS, SEEDS)
 
 
 def test_a_server_that_goes_away_stops_the_run_and_nothing_made_is_lost(tmp_path: Path) -> None:
