@@ -136,11 +136,13 @@ def main() -> None:
     parser.add_argument("--objective", default="sft")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--packing", default="auto")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         (work / "llm").mkdir()
         changes = {"stage3__objective": options.objective, "stage3__engine": options.engine}
+        changes |= {"stage3__optimizer__packing": options.packing}
         changes |= {"trainer__accelerator": options.accelerator, "trainer__devices": 1}
         outcomes = measure(options.kills, work, tiny_language_model(work / "llm"), options.seed, **changes)
     bound = 0.0 if options.accelerator == "cpu" else 1e-6
