@@ -63,6 +63,7 @@ class Runs:
         preload: list[str],
         options: Callable[[Path], list[str]] = lambda folder: [],
         anew: bool = False,
+        begun: Callable[[Path], bool] = lambda folder: True,
     ) -> None:
         """Prepares the server process.
 
@@ -72,33 +73,36 @@ class Runs:
             preload: Modules that the server imports before it forks.
             options: Further arguments of a run in a folder.
             anew: Whether each run is a process of its own from the start.
+            begun: Whether a run in a folder has come so far that its clock starts.
         """
-        self.command, self.recipe, self.options = command, recipe, options
+        self.command, self.recipe, self.options, self.begun = command, recipe, options, begun
         self.processes: Any = _ANEW if anew else _FORKS
         _FORKS.set_forkserver_preload(["benchmarks.kills", "tests.helpers", *preload])
 
     def start(self, folder: Path) -> BaseProcess:
-        """Starts the command in a process of its own."""
+        """Starts the command in a process of its own, and waits until it has begun."""
         arguments = [self.command, str(self.recipe), "--out", str(folder), *self.options(folder)]
         process: BaseProcess = self.processes.Process(target=_work, args=(arguments,))
         process.start()
+        while not self.begun(folder) and process.is_alive():
+            process.join(0.01)
         return process
 
     def finish(self, folder: Path) -> float:
-        """Runs the command to its end; returns the seconds.
+        """Runs the command to its end; returns the seconds since it had begun.
 
         Raises:
             RuntimeError: If it does not end well.
         """
-        begin = time.monotonic()
         process = self.start(folder)
+        begin = time.monotonic()
         process.join()
         if process.exitcode != 0:
             raise RuntimeError(f"{self.command} ended with {process.exitcode} in {folder}")
         return time.monotonic() - begin
 
     def kill(self, folder: Path, moment: float) -> None:
-        """Starts the command and kills it after so many seconds."""
+        """Starts the command and kills it so many seconds after it has begun."""
         process = self.start(folder)
         process.join(moment)
         process.kill()

@@ -42,7 +42,7 @@ class WordEmbedder:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def tiny_language_model(folder: Path) -> Path:
+def tiny_language_model(folder: Path, heads: int = 4) -> Path:
     """Writes a random Llama with two layers and a byte-level tokenizer."""
     special = ["<|im_start|>", "<|im_end|>"]
     tokenizer = Tokenizer(models.BPE())
@@ -60,7 +60,7 @@ def tiny_language_model(folder: Path) -> Path:
     fast.save_pretrained(folder)
     set_seed(0)
     config = LlamaConfig(
-        vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=heads,
         num_key_value_heads=2, max_position_embeddings=4096, eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
