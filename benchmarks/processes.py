@@ -51,7 +51,12 @@ class Devices:
 def start(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
     """Starts a command in a process group of its own; what it says is added to a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment = {
+        "OMP_NUM_THREADS": "1",
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "HF_HUB_OFFLINE": "1",
+    }
     with log.open("ab") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "rapo_lightning", *arguments, "--allow_package", "tests"],
