@@ -61,10 +61,14 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     ),
     "rapo_lightning.stage3.pairs.Filter": tuple(FILTERS.values()),
     "rapo_lightning.stage3.rewards.Reward": tuple(REWARDS.values()),
-    "rapo_lightning.stage3.pairs.Reader": ("rapo_lightning.lab.reading.CaptionReader",),
+    "rapo_lightning.stage3.pairs.Reader": (
+        "rapo_lightning.lab.reading.CaptionReader",
+        "rapo_lightning.lab.tags.TagReader",
+    ),
     "rapo_lightning.evaluation.baselines.Baseline": (
         "rapo_lightning.evaluation.baselines.StyleFrame",
         "rapo_lightning.lab.baselines.Dictionary",
+        "rapo_lightning.lab.tags.OtherStyle",
     ),
 }
 """For each protocol the classes of this package that follow it."""

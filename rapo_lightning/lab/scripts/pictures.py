@@ -133,9 +133,9 @@ def _enlarged(clip: Clip) -> Image.Image:
 class Sheet:
     """A picture of labelled rows."""
 
-    def __init__(self, head: Sequence[str]) -> None:
-        """Takes the heads of the columns."""
-        self.head, self.rows = list(head), list[tuple[list[str], list[Image.Image]]]()
+    def __init__(self, head: Sequence[str], label: int = LABEL) -> None:
+        """Takes the heads of the columns, and the width of the labels in px."""
+        self.head, self.label, self.rows = list(head), label, list[tuple[list[str], list[Image.Image]]]()
 
     def add(self, label: list[str], clips: list[Clip]) -> None:
         """A row: lines of text, the first one larger, and frames in 0..1, each `(frames, 64, 64, 3)`."""
@@ -143,7 +143,7 @@ class Sheet:
 
     def draw(self) -> Image.Image:
         """The picture."""
-        starts = [LABEL + column * (self.rows[0][1][0].width + _GAP) for column in range(len(self.head) + 1)]
+        starts = [self.label + column * (self.rows[0][1][0].width + _GAP) for column in range(len(self.head) + 1)]
         height = FRAME_SIZE * _SCALE + _GAP // 2
         image = Image.new("RGB", (starts[-1] - _GAP, _HEAD + height * len(self.rows)), "white")
         pen, title, small = ImageDraw.Draw(image), ImageFont.load_default(size=17), ImageFont.load_default(size=13)

@@ -20,7 +20,7 @@ from ...console import quiet
 from ..scene import Scene
 from .timed_training import Batch, Clock, Draws, train
 from .training_data import ClipPool, sample_captions, sample_scenes, tokenize
-from .transformer_training import Denoiser, encode_pool
+from .transformer_training import Denoiser, encode_pool, normalized
 from .vae_training import VaeTraining, stage_at, whole_clip
 from .video_model import build_text_encoder, build_tokenizer, build_transformer, build_vae, save_pipeline
 from .video_model_card import write_card
@@ -65,8 +65,7 @@ def cached_latents(vae: AutoencoderKLWan, scenes: list[Scene], seed: int, device
     """Renders and encodes scenes."""
     latents = encode_pool(vae, ClipPool(scenes, seed, device))
     mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
-    normalized = (latents - mean[:, None, None, None]) / std[:, None, None, None]
-    return Latents(normalized.to(torch.bfloat16), mean, std)
+    return Latents(normalized(latents, mean, std), mean, std)
 
 
 def train_denoiser(

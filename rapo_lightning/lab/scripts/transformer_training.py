@@ -75,6 +75,11 @@ def encode_pool(vae: AutoencoderKLWan, pool: ClipPool, batch_size: int = 128) ->
     return torch.cat(latents)
 
 
+def normalized(latents: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Latents with each channel's mean and deviation taken off, bfloat16, of the same shape."""
+    return ((latents - mean[:, None, None, None]) / std[:, None, None, None]).to(torch.bfloat16)
+
+
 def sample_sigmas(count: int, device: torch.device) -> Tensor:
     """Noise shares of the shifted flow-matching schedule, uniform before the shift, as Wan2.1 samples at inference."""
     uniform = torch.rand(count, device=device)

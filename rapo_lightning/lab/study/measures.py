@@ -6,7 +6,7 @@ import csv
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -103,6 +103,23 @@ def _named(prompt: str, text: str, label: tuple[tuple[str, str], ...]) -> dict[s
     return translated(prompt, text, dict(label) or None)
 
 
+def named_by(video: Video, labels: Labels) -> dict[str, bool]:
+    """For each attribute that a video's prompt asks for whether its text names it right, and nothing else instead."""
+    return _named(video.prompt, video.text, _label(video, labels))
+
+
+def shown_by(video: Video, labels: Labels) -> dict[str, bool]:
+    """For each attribute that a video's prompt asks for whether it shows it, by the oracle's critique; nothing without a score."""
+    if not np.isfinite(video.score):
+        return {}
+    remarks = _remarks(video.prompt, _label(video, labels))
+    return {key: not any(sentence in video.critique for sentence in sentences) for key, sentences in remarks.items()}
+
+
+def _label(video: Video, labels: Labels) -> tuple[tuple[str, str], ...]:
+    return tuple(labels.get(video.prompt, {}).items())
+
+
 def named_right(arm: Arm, prompt: str, labels: Labels) -> dict[str, float]:
     """For each attribute that a prompt asks for the share of an arm's texts that name it right, and nothing else instead.
 
@@ -111,10 +128,18 @@ def named_right(arm: Arm, prompt: str, labels: Labels) -> dict[str, float]:
         prompt: The prompt's id.
         labels: What hand-written requests ask for.
     """
+    return _shares(named_by(video, labels) for video in arm.texts(prompt))
+
+
+def shown_right(arm: Arm, prompt: str, labels: Labels) -> dict[str, float]:
+    """For each attribute that a prompt asks for the share of an arm's scored videos that show it; arguments as above."""
+    return _shares(shown_by(video, labels) for video in arm.videos[prompt])
+
+
+def _shares(answers: Iterable[Mapping[str, bool]]) -> dict[str, float]:
     found: dict[str, list[bool]] = defaultdict(list)
-    for video in arm.texts(prompt):
-        label = tuple(labels.get(video.prompt, {}).items())
-        for key, value in _named(video.prompt, video.text, label).items():
+    for answer in answers:
+        for key, value in answer.items():
             found[key].append(value)
     return {key: float(np.mean(values)) for key, values in found.items()}
 
@@ -140,14 +165,3 @@ def _others(key: str) -> list[str]:
     from ..world import MOTIONS
 
     return list(MOTIONS) if key == "motion" else []
-
-
-def shown_right(arm: Arm, prompt: str, labels: Labels) -> dict[str, float]:
-    """For each attribute that a prompt asks for the share of an arm's scored videos that show it, by the oracle's critique."""
-    found: dict[str, list[bool]] = defaultdict(list)
-    for video in arm.videos[prompt]:
-        if np.isfinite(video.score):
-            label = tuple(labels.get(video.prompt, {}).items())
-            for key, sentences in _remarks(video.prompt, label).items():
-                found[key].append(not any(sentence in video.critique for sentence in sentences))
-    return {key: float(np.mean(values)) for key, values in found.items()}

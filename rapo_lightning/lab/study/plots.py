@@ -115,3 +115,29 @@ def curve(blocks: Blocks, points: Mapping[int, str], path: Path) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=_LABEL)
     _write(figure, path)
+
+
+def agreements(lines: Mapping[str, Mapping[str, tuple[float, float, float]]], path: Path) -> None:
+    """Rank correlations over the number of denoising steps, a line for each judge, what is no number of steps as a level.
+
+    Args:
+        lines: For each judge mean, lower and upper end by number of steps, or by the name of a control.
+        path: The picture to write.
+    """
+    figure, axes = _figure(6, 4)
+    for number, (title, points) in enumerate(lines.items()):
+        there = {int(name): point for name, point in points.items() if name.isdigit() and np.isfinite(point[0])}
+        colour = _COLOURS[number % len(_COLOURS)]
+        if there:
+            reach = np.hstack([_reach(mean, ends) for mean, *ends in there.values()])
+            means = [mean for mean, *_ in there.values()]
+            axes.errorbar(list(there), means, yerr=reach, marker="o", capsize=3, label=title, color=colour)
+            axes.set_xticks(list(there))
+        for name, point in points.items():
+            if not name.isdigit() and np.isfinite(point[0]):
+                axes.axhline(point[0], color=colour, linestyle=":", label=f"{title}, {name}")
+    axes.set_xlabel("denoising steps")
+    axes.set_ylabel("rank correlation with all steps, other noise")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=_LABEL)
+    _write(figure, path)

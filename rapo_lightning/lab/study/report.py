@@ -12,6 +12,7 @@ import numpy as np
 from ...running.folder import write_text
 from ..labels import read_labels
 from . import prompts as files
+from .errors import count_errors, error_table
 from .measures import SEEDED, Arm, read_videos
 from .plan import Plan
 from .plots import bars, curve, forest
@@ -39,7 +40,7 @@ def measure(plan: Plan, regime: Regime) -> Measured:
     folder, best_of = plan.run_folder(regime), plan.run_folder(regime, best_of=True)
     found = read_videos(folder / "videos.csv", {})
     own = read_videos(best_of / "videos.csv")
-    costs = {**_costs(folder), **{_renamed(name): cost for name, cost in _costs(best_of).items()}}
+    costs = {**costs_of(folder), **{_renamed(name): cost for name, cost in costs_of(best_of).items()}}
     arms = {_name(name): arm for name, arm in found.items()}
     arms |= {_renamed(name): Arm(_renamed(name), arm.videos, arm.trainings) for name, arm in own.items()}
     prompts = files.held_out(plan.scale.group, plan.scale.written)
@@ -56,7 +57,7 @@ def _renamed(arm: str) -> str:
     return arm.replace("blind@", f"{REFINER}@")
 
 
-def _costs(folder: Path) -> dict[str, Cost]:
+def costs_of(folder: Path) -> dict[str, Cost]:
     """Videos and seconds per prompt, a setting's trainings together."""
     found: dict[str, list[tuple[float, float]]] = {}
     arms = json.loads((folder / "results.json").read_text(encoding="utf-8"))["arms"]
@@ -93,7 +94,7 @@ def write_report(plan: Plan) -> Path:
         main = main_arms(measured)
         summaries[regime] = measured.summary([*main, *(n for n in measured.arms if n not in main)], REFINER)
         pages.append(_regime(plan, regime, measured, summaries[regime], main))
-    pages.append(_times(plan.folder))
+    pages.append(times_table(plan.folder))
     write_text(plan.folder / "report.json", json.dumps(summaries, indent=2) + "\n")
     write_text(plan.folder / "report.md", "\n".join(pages))
     return plan.folder / "report.md"
@@ -140,6 +141,8 @@ def _regime(plan: Plan, regime: Regime, measured: Measured, summary: Mapping[str
     for title, group in parts.items():
         lines += [f"### What texts name of what was asked, {title}\n", faithfulness(measured, spoken, group)]
         lines += [f"### What videos show of what was asked, {title}\n", attributes(measured, main, group)]
+        errors = count_errors(measured.arms[REFINER], measured.part(group), measured.labels)
+        lines += [f"### Where the score of `{REFINER}` is lost, {title}\n", error_table(errors)]
     return "\n".join(lines)
 
 
@@ -169,7 +172,7 @@ def _factors(measured: Measured, groups: Mapping[str, Mapping[str, Any]], table_
     return table(head, rows)
 
 
-def _times(folder: Path) -> str:
+def times_table(folder: Path) -> str:
     """Minutes of the steps that are done, by command."""
     spent: dict[str, float] = {}
     for name, step in read_done(folder).items():
