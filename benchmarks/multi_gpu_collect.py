@@ -44,7 +44,7 @@ def collect_wan(bench: Bench) -> list[Line]:
     """Prompts an hour with a video model of Wan2.1-T2V-1.3B's geometry."""
     weights = random_weights.wan(bench.out / "weights/wan", bench.tiny)
     size = (
-        {"height": 32, "width": 32, "num_frames": 5} if bench.tiny else {"height": 480, "width": 832, "num_frames": 33}
+        {"height": 32, "width": 32, "num_frames": 5} if bench.tiny else {"height": 480, "width": 832, "num_frames": 17}
     )
     arguments = {
         "checkpoint": str(weights), "pipeline": "WanPipeline", "dtype": "float32" if bench.tiny else "bfloat16", "fps": 16.0,
@@ -56,7 +56,7 @@ def collect_wan(bench: Bench) -> list[Line]:
         bench.out / "recipe-wan", bench.language_model(), video_model__init_args=arguments, stage2__verifiers=verifiers,
         stage2__rounds=2, stage2__batch_size=2, trainer={}, prompts="recipes/wan21/prompts.csv",
     )  # fmt: skip
-    changes = {"limit": 12 if bench.tiny else 16}
+    changes = {"limit": 12 if bench.tiny else 32}
     return [bench.compared("`collect`, Wan2.1-1.3B geometry, 4 steps", "prompts an hour",
                            lambda devices: _collect(bench, "collect_wan", str(recipe), devices, changes)["rate"])]  # fmt: skip
 

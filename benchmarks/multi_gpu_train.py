@@ -28,11 +28,11 @@ def _pairs(bench: Bench, count: int) -> Path:
 
 
 def _finetune(bench: Bench, base: str, devices: Devices, strategy: str, steps: int, **changes: Any) -> list[str]:
-    """The command of a training but for its folder: steps of 12 pairs on each device, micro-batches of 4 where they are padded."""
+    """The command of a training but for its folder: steps of the paper's 32 pairs on each device, 4 at a time where padded."""
     weights = random_weights.qwen(bench.out / f"weights/qwen-{base}", base)
     (bench.out / f"recipe-{base}").mkdir(exist_ok=True)
     recipe = tiny_recipe(bench.out / f"recipe-{base}", weights, trainer={})
-    batch = 12 * devices.count
+    batch = 32 * devices.count
     options = {
         "pairs": _pairs(bench, batch * steps), "stage3.pairs": "[]", "stage3.validation_share": 0, "stage3.epochs": 1,
         "stage3.system": "Rewrite the request.", "stage3.lora.r": 64, "stage3.lora.alpha": 64, "stage3.lora.dropout": 0.0,
@@ -48,7 +48,7 @@ def _trained(bench: Bench, devices: Devices, strategy: str) -> dict[str, Any]:
 
     def measure(folder: Path) -> dict[str, Any]:
         base = "tiny" if bench.tiny else "7b"
-        command = _finetune(bench, base, devices, strategy, 12 if bench.tiny else 24)
+        command = _finetune(bench, base, devices, strategy, 12)
         with peak_memory() as peaks:
             run([*command, "--out", str(folder / "run")], folder / "log", devices.minutes)
         pairs = Path(command[command.index("--pairs") + 1])

@@ -24,6 +24,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="the study's folder")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all, in this order")
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES), help="default: both")
+    parser.add_argument("--settings", nargs="+", default=[], help="names of settings, such as `best`; default: all")
     parser.add_argument("--recipe", default="", help="default: lab, with --tiny lab-quickstart")
     parser.add_argument("--tiny", action="store_true", help="a few prompts and one seed of everything")
     parser.add_argument("--seeds", type=int, default=0, help="trainings of the best setting")
@@ -52,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = [word for package in args.allow_package for word in ("--allow_package", package)]
     try:
-        plan = Plan(args.out, args.recipe or ("lab-quickstart" if args.tiny else "lab"), scale, args.regimes, options)
+        recipe = args.recipe or ("lab-quickstart" if args.tiny else "lab")
+        plan = Plan(args.out, recipe, scale, args.regimes, options, args.settings)
         steps = plan.steps()
         if args.list:
             say("\n".join(f"{step.part:9} {step.name}" for step in steps))

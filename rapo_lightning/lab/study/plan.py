@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,35 +14,33 @@ from ...errors import UserError
 from ...models.refiner_folder import read_refiner
 from . import prompts as files
 from .pairs import write_shuffled, write_subset
-from .settings import BEST, FRESH, REGIMES, Regime, Scale, Setting, refiner_fields, regime_fields, settings
+from .settings import (
+    ARMS,
+    BASELINES,
+    BEST,
+    FRESH,
+    GOING_ON,
+    REGIMES,
+    Regime,
+    Scale,
+    Setting,
+    check_names,
+    refiner_fields,
+    regime_fields,
+    settings,
+)  # fmt: skip
 from .steps import Commands, Step
 
 PARTS = ("prompts", "collect", "finetune", "evaluate", "report")
-BASELINES: dict[str, Any] = {
-    "style": {
-        "class_path": "rapo_lightning.evaluation.baselines.StyleFrame",
-        "init_args": {
-            "prefix": "A simple animation shows ",
-            "suffix": ". The motion is smooth and the camera stays fixed.",
-        },
-    },
-    "dictionary": {"class_path": "rapo_lightning.lab.baselines.Dictionary"},
-}
-"""The baselines of the lab's recipe."""
-_ANYWHERE = ("raw", "reference", "chance", "style", "sspo", "blind", "refiner+sspo")
-ARMS: Mapping[Regime, tuple[str, ...]] = {
-    "known": (*_ANYWHERE, "dictionary", "stage1", "rewriter"),
-    "unknown": _ANYWHERE,
-}
-"""Arms beside the refiners; `rewriter` is stage 1's alone, whatever it answers."""
 
 
 class Plan:
     """The steps of a study."""
 
     def __init__(
-        self, folder: Path, recipe: str, scale: Scale, regimes: Sequence[Regime] = REGIMES, options: Sequence[str] = ()
-    ) -> None:
+        self, folder: Path, recipe: str, scale: Scale, regimes: Sequence[Regime] = REGIMES, options: Sequence[str] = (),
+        only: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         """Takes what the study consists of; nothing is read but the recipe.
 
         Args:
@@ -51,16 +49,18 @@ class Plan:
             scale: How large it is.
             regimes: Which regimes.
             options: Further arguments of all commands, such as `--allow_package`.
+            only: Names of the settings; empty takes all.
 
         Raises:
-            UserError: If there is no such recipe.
+            UserError: If there is no such recipe or setting.
         """
-        self.folder, self.scale, self.regimes = folder, scale, list(regimes)
+        self.folder, self.scale, self.regimes, self._only = folder, scale, list(regimes), list(only)
+        check_names(only, scale, regimes)
         self._make = Commands(folder, recipe, options)
 
     def steps(self) -> list[Step]:
         """All steps but the report's, in an order in which each finds what it needs."""
-        tables = {regime: settings(self.scale, regime) for regime in self.regimes}
+        tables = {regime: self.settings(regime) for regime in self.regimes}
         found = list(self._prompts([item for table in tables.values() for item in table]))
         for table in tables.values():
             for setting in table:
@@ -71,6 +71,10 @@ class Plan:
             found += self._evaluations(regime, table)
         # A setting's collection may be another's too.
         return list({step.name: step for step in found}.values())
+
+    def settings(self, regime: Regime) -> list[Setting]:
+        """The settings of a regime that were chosen, the best one first."""
+        return [item for item in settings(self.scale, regime) if not self._only or item.name in self._only]
 
     def trainings(self, setting: Setting) -> int:
         """How often a setting is trained, with as many seeds."""
@@ -89,7 +93,7 @@ class Plan:
 
     def _most(self, wording: str, regime: Regime | None = None, start: str | None = None) -> int:
         """Prompts of the largest collection of a kind, which the smaller ones are taken from."""
-        table = [item for name in self.regimes if regime in (None, name) for item in settings(self.scale, name)]
+        table = [item for name in self.regimes if regime in (None, name) for item in self.settings(name)]
         return max(item.prompts for item in table if item.wording == wording and start in (None, item.start))
 
     def _prompts(self, table: Sequence[Setting]) -> Iterator[Step]:
@@ -109,7 +113,9 @@ class Plan:
             yield self._make.written(f"prompts-{wording}", "prompts", write, count)
 
     def _regime(self, regime: Regime) -> dict[str, Any]:
-        return regime_fields(regime, str(self._prompt_file("examples")))
+        size = self.scale.together
+        together = {"stage1.batch_size": size, "stage2.batch_size": size} if size else {}
+        return {**regime_fields(regime, str(self._prompt_file("examples"))), **together}
 
     def _run(self, setting: Setting, cycle: int = 1) -> Path:
         """Run folder of a cycle's collection."""
@@ -145,22 +151,13 @@ class Plan:
         seed = int(self._make.recipe.get("seed", 0)) + number
         runs = [str(self._run(setting, cycle)) for cycle in range(1, setting.cycles + 1)]
         fields = {
-            **self._regime(setting.regime),
-            **FRESH,
-            "seed": seed,
-            "stage3.objective": setting.objective,
-            **setting.fields,
-        }
-        fields["stage3.epochs"] = self.scale.epochs_of(setting.prompts)
+            **self._regime(setting.regime), **self._adapter(setting, number), "seed": seed, "stage3.objective": setting.objective,
+            **setting.fields, "stage3.epochs": self.scale.epochs_of(setting.prompts),
+        }  # fmt: skip
         if self.scale.filters:
             fields["stage3.pairs"] = [dict(item) for item in self.scale.filters]
         if setting.floor:
             fields["stage3.pairs"] = self._floored(setting.floor)
-        if setting.adapter == "rewriter":
-            fields |= self._start()
-        if setting.adapter == BEST:
-            best = Setting(regime=setting.regime)
-            fields["stage3.lora.start"] = str(self.refiner(best, number % self.scale.training_seeds))
         given: list[str] = []
         if setting.targets != "collected":
             pairs = out / ("pairs" if setting.targets == "shuffled" else "pairs.csv")
@@ -192,19 +189,25 @@ class Plan:
             )
         return found
 
-    def _start(self) -> dict[str, Any]:
-        """The adapter of stage 1's rewriter as the start, with the form and the instruction that it has."""
-        rewriter = self._rewriter()
-        form = json.loads(((find(rewriter) or Path(rewriter)) / "adapter_config.json").read_text(encoding="utf-8"))
-        return {
-            "stage3.lora.start": rewriter, "stage3.lora.r": form["r"], "stage3.lora.alpha": form["lora_alpha"],
-            "stage3.system": read_refiner(rewriter).system,
-            "stage3.optimizer.lr": self._make.recipe["stage3"]["optimizer"]["lr"],
-        }  # fmt: skip
+    def _adapter(self, setting: Setting, number: int) -> dict[str, Any]:
+        """What a training begins with: form, instruction and rate."""
+        best = settings(self.scale, setting.regime)[0]
+        if "rewriter" not in (setting.adapter, best.adapter if setting.adapter == BEST else ""):
+            fields = dict(FRESH)
+        else:
+            start = self._rewriter()
+            form = json.loads(((find(start) or Path(start)) / "adapter_config.json").read_text(encoding="utf-8"))
+            fields = {
+                "stage3.lora.start": start, "stage3.lora.r": form["r"], "stage3.lora.alpha": form["lora_alpha"],
+                "stage3.system": read_refiner(start).system, **GOING_ON,
+            }  # fmt: skip
+        if setting.adapter == BEST:
+            fields["stage3.lora.start"] = str(self.refiner(best, number % self.scale.training_seeds))
+        return fields
 
     def _evaluations(self, regime: Regime, table: Sequence[Setting]) -> Iterator[Step]:
         """Each arm on the same prompts and video seeds, some at a time, and then the results of all."""
-        out, best, name = self.run_folder(regime), table[0], f"evaluate-{regime}"
+        out, best, name = self.run_folder(regime), Setting(regime=regime), f"evaluate-{regime}"
         others = {_arm(item, number): self.refiner(item, number)
                   for item in table for number in range(self.trainings(item))}  # fmt: skip
         names, size = list(others), self.scale.arms

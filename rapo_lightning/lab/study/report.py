@@ -17,7 +17,7 @@ from .measures import SEEDED, Arm, read_videos
 from .plan import Plan
 from .plots import bars, curve, forest
 from .runner import read_done
-from .settings import BEST, Regime, Setting, settings
+from .settings import BEST, Regime, Setting
 from .tables import Cost, Measured, attributes, differences, faithfulness, minus, scores, table
 
 REFINER = "refiner"
@@ -124,19 +124,19 @@ def _regime(plan: Plan, regime: Regime, measured: Measured, summary: Mapping[str
     lines += ["### The refiner against each arm\n", differences(shown, pairs)]
     bars(shown, plan.folder / f"arms-{regime}.png")
     lines.append(f"![Scores by arm](arms-{regime}.png)\n")
-    table_of = [item for item in settings(plan.scale, regime) if _name(item.name) in measured.arms]
+    table_of = [item for item in plan.settings(regime) if _name(item.name) in measured.arms]
     lines += ["### One factor at a time\n", _factors(measured, groups, table_of), f"![Factors](factors-{regime}.png)\n"]
     forest(
         summary, [item.name for item in table_of if item.name != BEST], REFINER, plan.folder / f"factors-{regime}.png"
     )
-    missing = [item.name for item in settings(plan.scale, regime) if item not in table_of]
+    missing = [item.name for item in plan.settings(regime) if item not in table_of]
     if missing:
         lines.append(f"Left out, since there was nothing to train on, or no training: {', '.join(missing)}.\n")
     points = {item.prompts: _name(item.name) for item in table_of if item.factor in (BEST, "prompts")}
     if len(points) > 1:
         curve(groups, dict(sorted(points.items())), plan.folder / f"prompts-{regime}.png")
         lines.append(f"![Gap closure by prompts collected on](prompts-{regime}.png)\n")
-    spoken = [*main, *(_name(item.name) for item in table_of[1:])]
+    spoken = [*main, *(item.name for item in table_of if item.name != BEST)]
     parts = {"all prompts": "", **{name: name for name in summary.get("groups", {})}}
     for title, group in parts.items():
         lines += [f"### What texts name of what was asked, {title}\n", faithfulness(measured, spoken, group)]

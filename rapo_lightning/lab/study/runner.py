@@ -16,7 +16,8 @@ from ...errors import RunError, UserError
 from ...running.folder import write_text
 from .steps import Step
 
-DONE = "done.json"
+DONE = "done"
+"""Folder with a file of each step, so that several processes can each do some of the steps."""
 
 
 class Deadline:
@@ -49,24 +50,24 @@ def read_done(folder: Path) -> dict[str, dict[str, object]]:
     """Identity and seconds of each step that is done, and whether it had to be left out, by name.
 
     Raises:
-        RunError: If the file is damaged.
+        RunError: If a file is damaged.
     """
-    path = folder / DONE
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise RunError(
-            f"{path} must be what the study wrote. Got {error}; remove it, and finished steps are found again."
-        ) from error
+    found: dict[str, dict[str, object]] = {}
+    for path in sorted((folder / DONE).glob("*.json")):
+        try:
+            found[path.stem] = dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise RunError(
+                f"{path} must be what the study wrote. Got {error}; remove it, and the step is found again."
+            ) from error
+    return found
 
 
 def run_steps(steps: Sequence[Step], folder: Path, parts: Sequence[str], deadline: Deadline | None = None) -> int:
     """Does the steps of some parts that are not done; each that ends is noted at once.
 
     A step whose identity is another than when it was done is done again. What is made from it is not, unless its own settings
-    changed too: remove `done.json` to have every command look for itself.
+    changed too: remove the folder `done` to have every command look for itself.
 
     Args:
         steps: The steps in order.
@@ -103,8 +104,8 @@ def _note(step: Step, done: dict[str, dict[str, object]], folder: Path) -> None:
         left_out, identity = not _ran(step), step.identity()
     finally:
         seconds = round(spent + time.monotonic() - started, 1)
-        done[step.name] = {"identity": identity, "seconds": seconds, "left_out": left_out}
-        write_text(folder / DONE, json.dumps(done, indent=2) + "\n")
+        noted = {"identity": identity, "seconds": seconds, "left_out": left_out}
+        write_text(folder / DONE / f"{step.name}.json", json.dumps(noted) + "\n")
     _free()
 
 

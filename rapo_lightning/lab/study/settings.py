@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from ...errors import UserError
 
 Regime = Literal["known", "unknown"]
 REGIMES: tuple[Regime, ...] = ("known", "unknown")
@@ -17,10 +19,31 @@ GRPO = {
     "stage3.grpo.unrefined": 1,
 }
 """GRPO by the loop's own verifiers on a video of each answer (docs/stage3.md), with small groups for the time that takes (ours)."""
+STEPS = {"stage3.optimizer.batch_size": 64, "stage3.optimizer.micro_batch_size": 64}
+"""Steps of all settings but GRPO's, larger than the recipe's since there are more pairs (ours)."""
 FRESH = {
-    "stage3.lora.start": "", "stage3.lora.r": 8, "stage3.lora.alpha": 16, "stage3.system": "", "stage3.optimizer.lr": 1e-3,
+    "stage3.lora.start": "", "stage3.lora.r": 8, "stage3.lora.alpha": 16, "stage3.system": "", "stage3.optimizer.lr": 1e-3, **STEPS,
 }  # fmt: skip
 """A fresh adapter in the place of the recipe's, which goes on with stage 1's rewriter at a lower rate (docs/lab.md, "The arms")."""
+GOING_ON = {"stage3.optimizer.lr": 6e-4, **STEPS}
+"""What goes with the adapter of stage 1's rewriter as the start: twice the recipe's rate for four times its batch (ours)."""
+BASELINES: dict[str, Any] = {
+    "style": {
+        "class_path": "rapo_lightning.evaluation.baselines.StyleFrame",
+        "init_args": {
+            "prefix": "A simple animation shows ",
+            "suffix": ". The motion is smooth and the camera stays fixed.",
+        },
+    },
+    "dictionary": {"class_path": "rapo_lightning.lab.baselines.Dictionary"},
+}
+"""The baselines of the lab's recipe."""
+_ANYWHERE = ("raw", "reference", "chance", "style", "sspo", "blind", "refiner+sspo")
+ARMS: Mapping[Regime, tuple[str, ...]] = {
+    "known": (*_ANYWHERE, "dictionary", "stage1", "rewriter"),
+    "unknown": _ANYWHERE,
+}
+"""Arms beside the refiners; `rewriter` is stage 1's alone, whatever it answers."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,8 @@ class Scale:
         pairs: Pairs that a training of sft is to see, in whole epochs (ours, for the time that it takes).
         epochs: Least and most of these.
         filters: `stage3.pairs`; empty takes the recipe's.
+        together: Prompts that a loop works on together, 0 for the recipe's (ours: the later rounds of few prompts take as long as
+            those of many).
     """
 
     prompts: Mapping[str, int]
@@ -92,6 +117,7 @@ class Scale:
     pairs: int = 20_000
     epochs: tuple[int, int] = (3, 10)
     filters: tuple[Mapping[str, Any], ...] = ()
+    together: int = 5120
 
     def epochs_of(self, prompts: int) -> int:
         """Epochs of a training on the pairs of so many prompts: few prompts are seen more often."""
@@ -99,7 +125,7 @@ class Scale:
         return max(least, min(most, math.ceil(self.pairs / prompts)))
 
 
-FULL = Scale({"known": 5000, "unknown": 2500}, {"known": (160, 640, 2500, 10_000), "unknown": (160, 640)})
+FULL = Scale({"known": 10_000, "unknown": 2500}, {"known": (160, 640, 2500, 5000), "unknown": (160, 640)})
 """The study on a GPU (sizes ours)."""
 TINY = Scale(
     {"known": 8, "unknown": 8},
@@ -114,6 +140,7 @@ TINY = Scale(
     answers=8,
     epochs=(1, 1),
     filters=({"filter": "winner"},),
+    together=0,
 )
 """All of it once on two CPU cores, to see that it runs: figures of this size say nothing, so that any winner will do as a target."""
 
@@ -124,7 +151,9 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
     Where captions are not known there is no stage 1 to start from and no rewriter.
     """
     start = "stage1" if regime == "known" else "prompt"
-    best = Setting(regime=regime, start=start, prompts=scale.prompts[regime])
+    # Chosen on the validation requests (docs/study.md).
+    adapter = "rewriter" if regime == "known" else "fresh"
+    best = Setting(regime=regime, start=start, prompts=scale.prompts[regime], adapter=adapter)
 
     def other(factor: str, name: str, **changes: Any) -> Setting:
         return replace(best, name=f"{factor}-{name}".replace("+", "-"), factor=factor, **changes)
@@ -141,7 +170,7 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
         )
         found.append(other("objective", objective, **further))
     if regime == "known":
-        found += [other("start", "prompt", start="prompt"), other("adapter", "rewriter", adapter="rewriter")]
+        found += [other("start", "prompt", start="prompt"), other("adapter", "fresh", adapter="fresh")]
     found += [other("wording", "lexicon", wording="lexicon"), other("floor", "0.9", floor=0.9)]
     found += [other("prompts", str(size), prompts=size) for size in scale.sizes[regime]]
     found += [other("cycles", str(number), cycles=number) for number in range(2, scale.cycles + 1)]
@@ -150,6 +179,19 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
         other("targets", "shuffled", targets="shuffled"),
         other("targets", "reference", targets="reference"),
     ]
+
+
+def check_names(names: Sequence[str], scale: Scale, regimes: Sequence[Regime]) -> None:
+    """Checks names of settings.
+
+    Raises:
+        UserError: If one is of no setting of these regimes.
+    """
+    there = {item.name for regime in regimes for item in settings(scale, regime)}
+    if set(names) - there:
+        raise UserError(
+            f"The study has no such setting. Got {', '.join(sorted(set(names) - there))}; take some of {', '.join(sorted(there))}."
+        )
 
 
 def regime_fields(regime: Regime, examples: str) -> dict[str, Any]:
