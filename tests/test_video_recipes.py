@@ -105,6 +105,8 @@ def test_recipe_runs_end_to_end_on_a_tiny_copy(name: str, tmp_path: Path, others
     given = recipe.video_model["init_args"]["call"]
     call = {**given, "num_inference_steps": 2, **{key: smallest[key] for key in SIZES if key in smallest}}
     values = {**others, "video_model.init_args.checkpoint": str(tmp_path / "video"), "video_model.init_args.call": call}
+    # Half a minute on a CPU; `test_diffusers_speed.py` looks at it once.
+    values["video_model.init_args.compile"] = False
     out = tmp_path / "run/cycle-1"
     rows = loop(name, out, values)
     frames = smallest.get("num_frames", smallest.get("video_length"))

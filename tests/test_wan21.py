@@ -52,7 +52,7 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         **call, "height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 2, "max_sequence_length": 64,
     }  # fmt: skip
     values |= {
-        "video_model.init_args.fps": 8.0, "limit": 4, "stage2.rounds": 3, "stage2.candidates": 2, "stage2.physics_tokens": 4,
+        "video_model.init_args.fps": 8.0, "video_model.init_args.compile": False, "limit": 4, "stage2.rounds": 3, "stage2.candidates": 2, "stage2.physics_tokens": 4,
         "stage2.sampling.max_new_tokens": 8, "stage3.sampling.max_new_tokens": 8, "stage3.epochs": 2,
         "stage3.pairs": [{"filter": "winner"}, {"filter": "margin", "least": -1.0}], "stage3.lora.r": 4, "stage3.max_length": 2048, "trainer.accelerator": "cpu",
     }  # fmt: skip

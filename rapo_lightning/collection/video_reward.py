@@ -12,7 +12,8 @@ from ..data.videos import VideoStore
 from ..prompting.answers import Refined
 from ..recipe.identity import component_identity
 from ..stage2.judges import build_judges
-from ..stage2.screening import Screening, Take, round_row
+from ..stage2.row import round_row
+from ..stage2.screening import Screening, Take
 from ..stage3.pairs.views import voted_mean
 from ..stage3.rewards import RewardTools
 

@@ -10,6 +10,7 @@ from ..data.prompts import Prompt, PromptTexts, fixed_texts
 from ..data.store import Row
 from ..models import ModelPool
 from ..recipe import Recipe
+from ..running.memory_measured import remembered
 from ..running.pool import open_pool
 from ..running.trainer import predict_trainer
 from ..stage1.align import AlignParts
@@ -77,7 +78,8 @@ class CollectionWorker:
         loop.start = start
         # What a worker that died has recorded of these prompts is not made again.
         loop.records.refresh()
-        return continue_loop(loop, prompts, self.folder, trainer, self.tidy)
+        with remembered(self.recipe):
+            return continue_loop(loop, prompts, self.folder, trainer, self.tidy)
 
     def _start(self, prompts: Sequence[Prompt]) -> PromptTexts | None:
         if self.parts is None:

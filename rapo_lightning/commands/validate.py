@@ -55,6 +55,7 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
 
     evaluation = recipe.evaluation
     yield lambda: check(recipe.video_model, "video_model")
+    yield lambda: _check_folder(recipe)
     yield lambda: check(recipe.embedder, "embedder")
     yield lambda: open_pool(recipe, ())
     yield lambda: build_judges(recipe)
@@ -76,6 +77,22 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
         yield lambda: read_examples(recipe.stage2.examples)
 
 
+def _check_folder(recipe: Recipe) -> None:
+    """Looks into the video model's folder, where it is here."""
+    from pathlib import Path
+
+    from ..checkpoints import is_here, locate
+    from ..models.pipeline_folder import check_pipeline_folder
+    from ..recipe.components import check
+
+    if not recipe.video_model.get("class_path", "").endswith(".DiffusersVideoModel"):
+        return
+    _, arguments = check(recipe.video_model, "video_model")
+    name = arguments["checkpoint"]
+    if is_here(name) and Path(locate(name)).is_dir():
+        check_pipeline_folder(Path(locate(name)), arguments["pipeline"])
+
+
 def faults(recipe: Recipe) -> list[str]:
     """All faults of a recipe, one sentence each."""
     checks = [*_language_model(recipe)]
@@ -91,7 +108,7 @@ def faults(recipe: Recipe) -> list[str]:
 
 
 def validate(recipe: Recipe) -> None:
-    """Check a recipe without loading weights, all faults at once.
+    """Check a recipe without loading weights, all faults at once, and print what memory it needs.
 
     Args:
         recipe: The recipe.
@@ -105,3 +122,7 @@ def validate(recipe: Recipe) -> None:
             f"The recipe {recipe.name!r} has {len(found)} faults:\n" + "\n".join(f"  {item}" for item in found)
         )
     print(f"The recipe {recipe.name!r} is well-formed.")
+    if not _is_for_training_alone(recipe):
+        from ..running.memory_plan import plan, told
+
+        print("\n".join(told(recipe, plan(recipe))))

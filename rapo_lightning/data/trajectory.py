@@ -31,6 +31,7 @@ _COLUMNS: dict[str, Any] = {
     "next_prompt": Value("string"),
     "shortened": Value("string"),
     "ended": Value("string"),
+    "shortcuts": Value("string"),
     "video_model": Value("string"),
     "vision_language_model": Value("string"),
     "language_model": Value("string"),

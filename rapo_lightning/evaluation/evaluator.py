@@ -15,7 +15,7 @@ from ..data.trajectory import by_prompt
 from ..errors import RunError
 from ..models import ModelPool
 from ..models.refiner import Refiner
-from ..recipe import Recipe
+from ..recipe import Draft, Recipe
 from ..recipe.components import build
 from ..recipe.evaluation import LOOPS
 from ..recipe.identity import align_hash, component_identity
@@ -144,7 +144,7 @@ class Evaluator:
         refined, strategy = name.startswith("refiner"), _STRATEGIES[name]
         # Seeds are tried of the user's prompt; all others start from where the loop does, so that the rest is compared.
         origin = "prompt" if strategy is SEEDS else self.recipe.stage2.start
-        stage2 = dataclasses.replace(self.recipe.stage2, save_videos=False, start=origin)
+        stage2 = dataclasses.replace(self.recipe.stage2, save_videos=False, start=origin, draft=Draft())
         recipe = dataclasses.replace(self.recipe, stage2=stage2)
         start: PromptTexts | None = self._refined if refined else None
         before = 0.0

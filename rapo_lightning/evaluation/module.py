@@ -24,7 +24,8 @@ from ..recipe.identity import component_identity, digest
 from ..running.callbacks import RowWriter
 from ..running.folder import is_main_process
 from ..running.trainer import predict, predict_trainer
-from ..stage2.screening import Judge, Screening, Take, round_row
+from ..stage2.row import round_row
+from ..stage2.screening import Judge, Screening, Take
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from ..errors import RunError, UserError
 from ..prompting.chat import Messages, Sampling
 from .base import Embedder, LanguageModel, Model, VideoModel, VisionLanguageModel, count_tokens
+from .drafts import DraftVideoModel
 from .memory import is_out_of_memory
+from .phases import phase
+from .placement import Policy
 from .transformers_language import AdaptedLanguageModel, TransformersLanguageModel
 
-Policy = Literal["resident", "swap"]
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
 
@@ -25,7 +27,8 @@ class ModelPool:
 
     Commands create one; stages, evaluation and verifiers borrow from it. A base language model is loaded once, however
     many adapters are used on it. With `"resident"` a model stays on the device once it is there; with `"swap"` whatever
-    is there goes back to the CPU first, which costs one move per phase and batch, never per prompt.
+    is there goes back to the CPU first, which costs one move per phase and batch, never per prompt; `"offload"` does the same,
+    and a video model that can (it has an attribute `residency`) holds no more than a few of its blocks there.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class ModelPool:
         """
         self._video, self._language, self._embedder, self.policy = video, language, embedder, policy
         self._vision_language = vision_language
+        if hasattr(video, "residency"):
+            video.residency = policy  # type: ignore[union-attr]
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._bases: dict[str, TransformersLanguageModel] = {}
         if isinstance(language, TransformersLanguageModel) and not language.adapter:
@@ -66,6 +71,22 @@ class ModelPool:
     def video(self) -> VideoModel:
         """The video model, loaded and in place."""
         return self.use(self._known(self._video, "video_model"))
+
+    def draft(self, call: Mapping[str, Any]) -> DraftVideoModel:
+        """The video model with other arguments of its call; neither loaded nor in place, as `video` is what brings it there.
+
+        Args:
+            call: The arguments.
+
+        Raises:
+            UserError: If it takes none.
+        """
+        return DraftVideoModel(self._known(self._video, "video_model"), call)
+
+    @property
+    def shortcuts(self) -> str:
+        """What the video model computes otherwise than its authors do; empty for nothing."""
+        return str(getattr(self._video, "shortcuts", ""))
 
     @property
     def language(self) -> LanguageModel:
@@ -113,7 +134,7 @@ class ModelPool:
             return model
         if any(owner is other for other in self._present):
             return model
-        if self.policy == "swap":
+        if self.policy != "resident":
             self._clear()
         self._move(owner)
         self._present.append(owner)
@@ -121,13 +142,14 @@ class ModelPool:
 
     def _move(self, owner: Model) -> None:
         try:
-            owner.to(self.device)
+            with phase("load"):
+                owner.to(self.device)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise RunError(
                 f"The device must hold the models that are used together. Got too little memory for {owner.name}; set "
-                "`residency: swap`, which keeps one there at a time, or give the models a lower `dtype`."
+                "`residency: swap`, which keeps one there at a time, or `offload`, which keeps blocks of the video model there, or give the models a lower `dtype`."
             ) from error
 
     def _clear(self) -> None:

@@ -2,7 +2,7 @@
 
 from .evaluation import Evaluation
 from .schema import Recipe
-from .stages import Component, Stage1, Stage2
+from .stages import Component, Draft, Stage1, Stage2
 from .training import Lora, Optimizer, Stage3, Views
 
-__all__ = ["Component", "Evaluation", "Lora", "Optimizer", "Recipe", "Stage1", "Stage2", "Stage3", "Views"]
+__all__ = ["Component", "Draft", "Evaluation", "Lora", "Optimizer", "Recipe", "Stage1", "Stage2", "Stage3", "Views"]

@@ -13,7 +13,7 @@ from typing import Any
 from .. import checkpoints
 from ..data.resources import find, fingerprint
 from .schema import Recipe
-from .stages import Component
+from .stages import Component, Draft
 
 LAYOUT_ARGUMENTS = (
     "batch_size",
@@ -26,6 +26,8 @@ LAYOUT_ARGUMENTS = (
     "retries",
     "job_timeout",
     "working_folder",
+    "compile",
+    "attention_backend",
 )
 """Constructor arguments that say how fast something is computed or where, not what."""
 _FILES = ("adapter", "examples", "exclusive", "rewriter", "discriminator", "graph")
@@ -94,7 +96,7 @@ def settings_hash(recipe: Recipe) -> str:
 _NOT_IN_A_ROW = ("rounds", "batch_size", "save_videos", "start")
 """Settings of stage 2 that leave every row as it is; more rounds add rows. So does `ranking`, but for a fine-tuned rewriter,
 which is shown the best attempts, and where it decides when a trajectory ends."""
-_NEWER = {"memory_from": "best", "memory_tokens": 0}
+_NEWER = {"memory_from": "best", "memory_tokens": 0, "draft": asdict(Draft())}
 """Settings that rows of before were made without, at what those rows had: there they are no part of a hash."""
 _NOT_IN_ALIGNMENT = ("batch_size", "extractor", "degrader", "captions", "degradations")
 

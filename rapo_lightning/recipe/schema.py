@@ -44,8 +44,10 @@ class Recipe:
     allow_other_base: bool = False
     """Whether refiners and fine-tuned rewriters may stand on another base than the one they were trained on, such as a
     quantized copy: one of another name, or with other weights."""
-    residency: Literal["resident", "swap"] = "resident"
-    """`resident` keeps all models on the device, `swap` only the one in use, moved once per phase and batch."""
+    residency: Literal["resident", "swap", "offload"] = "resident"
+    """`resident` keeps all models on the device; `swap` only the one in use, moved once per phase and batch, and of a pipeline
+    of diffusers the text encoder apart from the others; `offload` as `swap`, but of such a pipeline's transformer and text
+    encoder only the blocks that are being computed. `validate` says what fits."""
     stage1: Stage1 = field(default_factory=Stage1)
     """Retrieval, augmentation, rewriting and choice before the first video."""
     stage2: Stage2 = field(default_factory=Stage2)

@@ -83,6 +83,27 @@ class Stage1:
 
 
 @dataclass
+class Draft:
+    """Rounds whose videos are made cheaper (ours; the paper makes all alike). By default none.
+
+    Then comes a round in full, from the prompt of the best draft; later ones follow as always. A draft ends no trajectory.
+    """
+
+    rounds: int = 0
+    """How many rounds, the first ones, are drafts."""
+    call: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the video model's call that replace the recipe's in a draft: fewer `num_inference_steps`, a smaller size."""
+
+    def __post_init__(self) -> None:
+        """Checks that there is something to make cheaper."""
+        if self.rounds < 0 or bool(self.rounds) != bool(self.call):
+            raise ValueError(
+                "`stage2.draft` needs rounds >= 1 and a `call` with what is cheaper in them, or neither. Got "
+                f"rounds={self.rounds}, call={self.call}; name both, or leave it out."
+            )
+
+
+@dataclass
 class Stage2:
     """The closed loop, sample-specific prompt optimization (SSPO)."""
 
@@ -96,6 +117,8 @@ class Stage2:
     """How the best round is found, here, for the refiner's targets and in the gallery."""
     stop: Stop = field(default_factory=Stop)
     """When a prompt's trajectory ends before `rounds`; by default never (paper)."""
+    draft: Draft = field(default_factory=Draft)
+    """Rounds that are made cheaper, before the best of their prompts is made in full; by default none (paper)."""
     rewriter: str = ""
     """Folder of a fine-tuned rewriter that reads the request with what was tried and seen (`prompting/revision.py`, ours); empty
     asks the language model itself, with examples (paper). `memory` is then how many attempts it is shown, the best last."""
@@ -138,6 +161,11 @@ class Stage2:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
+        if self.draft.rounds and self.draft.rounds >= self.rounds:
+            raise ValueError(
+                f"`stage2.draft.rounds` must be less than `stage2.rounds`, so that one is made in full. Got {self.draft.rounds} of "
+                f"{self.rounds}."
+            )
         if not self.flow_seconds > 0:
             raise ValueError(f"`stage2.flow_seconds` must be more than 0. Got {self.flow_seconds}.")
         least = {"rounds": 1, "candidates": 1, "batch_size": 1, "max_words": 1}

@@ -93,7 +93,7 @@ def checkpoint_names(recipe: Recipe, roles: Sequence[Role] = ROLES) -> list[str]
 
 
 def fetch_models(recipe: Recipe, roles: Sequence[Role] = ROLES, further: Sequence[str] = ()) -> None:
-    """Fetches what these models name and the manifest knows.
+    """Fetches what these models name and the manifest knows, and looks whether the device can hold them.
 
     Args:
         recipe: The recipe.
@@ -101,10 +101,13 @@ def fetch_models(recipe: Recipe, roles: Sequence[Role] = ROLES, further: Sequenc
         further: Other checkpoints that are used.
 
     Raises:
-        UserError: If a checkpoint is neither known, nor a folder, nor a hub id.
+        UserError: If a checkpoint is neither known, nor a folder, nor a hub id, or the device cannot hold it.
     """
+    from .memory_check import check_device
+
     names = [*checkpoint_names(recipe, roles), *further]
     for name in names:
         if name not in entries():
             locate(name)
     ensure(names)
+    check_device(recipe, roles)

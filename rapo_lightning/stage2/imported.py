@@ -23,7 +23,7 @@ from ..running.interruption import INTERRUPTION
 from ..verifiers import View
 from ..verifiers.flow import FLOW_VERSION
 from .judgements import Judge, Judging, Screened, Take
-from .screening import round_row
+from .row import round_row
 
 MISSING = "The video is missing: there is no such file."
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..data.prompts import Prompt
 from ..data.records import Record, Records
 from ..models import ModelPool
+from ..models.phases import phase
 from ..models.usage import calls_by_item, metered
 from ..recipe import Component
 from ..recipe.identity import component_identity, digest, strip_layout, templates_identity
@@ -32,12 +33,14 @@ class Take:
         text: What the video is made from.
         seed: Its seed.
         round: The round that it is first made for.
+        draft: Whether its video is made cheaper (`stage2.draft`).
     """
 
     prompt: Prompt
     text: str
     seed: int
     round: int = 0
+    draft: bool = False
 
 
 @dataclass
@@ -146,7 +149,7 @@ class Judging:
             if not missing:
                 continue
             begin = time.monotonic()
-            with metered() as calls:
+            with phase("judge"), metered() as calls:
                 judged = judge.verifier.judge([view_of(takes[i], found[i]) for i in missing], self.models)
             seconds = round((time.monotonic() - begin) / len(missing), 4)
             self.records.append(
@@ -170,7 +173,7 @@ class Judging:
             return
         begin = time.monotonic()
         # OpenCV releases the interpreter lock, so threads are enough.
-        with ThreadPoolExecutor() as pool:
+        with phase("flow"), ThreadPoolExecutor() as pool:
             flows = list(pool.map(lambda pair: (pair[1].flow, pair[1].motion_words), missing.values()))
         seconds = round((time.monotonic() - begin) / len(missing), 4)
         self.records.append(

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.prompts import Prompt, PromptTexts
+from ..data.ranking import best_round
 from ..data.records import Records
 from ..data.stopping import ending
 from ..data.store import Row
 from ..data.videos import VideoStore
 from ..models import ModelPool
+from ..models.phases import phase
 from ..models.usage import calls_by_item, metered
 from ..prompting.examples import ExamplePool, read_examples
 from ..recipe import Recipe, Stage2
@@ -20,7 +22,8 @@ from ..running.pool import open_refiner
 from .candidates import Proposal
 from .revise import revise
 from .rewrite import check_physics, rewrite, rewrite_inputs
-from .screening import Judge, Screening, Take, round_row
+from .row import round_row
+from .screening import Judge, Screening, Take
 from .strategy import SSPO, Strategy
 
 
@@ -68,7 +71,11 @@ class Loop:
             VideoStore(run_folder),
             recipe.stage2.flow_seconds,
             recipe.stage2.save_videos,
+            draft_call=recipe.stage2.draft.call,
         )
+        if recipe.stage2.draft.rounds:
+            # Said now rather than by the first video.
+            models.draft(recipe.stage2.draft.call)
         self._settings = digest(
             rewrite_settings(recipe) if strategy == SSPO else [rewrite_settings(recipe), strategy.name]
         )
@@ -86,7 +93,8 @@ class Loop:
         """
         texts = [history[-1]["next_prompt"] for history in histories] if number else self._starts(prompts)
         seeds = [self.strategy.seed(self.recipe.seed, prompt.id, number) for prompt in prompts]
-        takes = [Take(p, text, seed, number) for p, text, seed in zip(prompts, texts, seeds, strict=True)]
+        draft = self.is_draft(number)
+        takes = [Take(p, text, seed, number, draft) for p, text, seed in zip(prompts, texts, seeds, strict=True)]
         screened = self.screening.run(takes)
         rows = [
             round_row(take, item, self.models.names, self.recipe_hash)
@@ -94,19 +102,28 @@ class Loop:
         ]
         stage2, grown = self.recipe.stage2, [[*history, row] for history, row in zip(histories, rows, strict=True)]
         for history in grown:
-            history[-1]["ended"] = ending(history, stage2.stop, stage2.ranking)
+            history[-1]["ended"] = "" if draft else ending(history, stage2.stop, stage2.ranking)
         going = [history for history in grown if not history[-1]["ended"]]
         if going and number < stage2.rounds - 1:
             self._go_on(going)
         return rows
+
+    def is_draft(self, number: int) -> bool:
+        """Whether the videos of a round are made cheaper."""
+        return number < self.recipe.stage2.draft.rounds
 
     def _starts(self, prompts: Sequence[Prompt]) -> list[str]:
         return self.start(prompts) if self.start else [prompt.text for prompt in prompts]
 
     def _go_on(self, histories: Sequence[Sequence[Row]]) -> None:
         """Fills in what the next round is made from."""
-        if self.strategy.rewrites:
-            self._rewrite(histories)
+        drafts = self.recipe.stage2.draft.rounds
+        if drafts and histories[0][-1]["round"] + 1 == drafts:
+            for history in histories:
+                history[-1]["next_prompt"] = best_round(history, self.recipe.stage2.ranking)["prompt"]
+        elif self.strategy.rewrites:
+            with phase("rewrite"):
+                self._rewrite(histories)
         else:
             for history in histories:
                 history[-1]["next_prompt"] = history[-1]["prompt"]

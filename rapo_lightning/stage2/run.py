@@ -111,7 +111,8 @@ def _is_complete(prompt: Prompt, rounds: Sequence[Row], loop: Loop) -> bool:
         return False
     if any(not by_round[number]["next_prompt"] for number in range(wanted - 1)):
         return False
-    return all(loop.screening.is_there(Take(prompt, r["prompt"], r["seed"])) for r in rounds if r["round"] < wanted)
+    takes = [Take(prompt, r["prompt"], r["seed"], r["round"], loop.is_draft(r["round"])) for r in rounds]
+    return all(loop.screening.is_there(take) for take in takes if take.round < wanted)
 
 
 def rows_of(loop: Loop, prompts: Sequence[Prompt], folder: Path) -> list[Row]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 from ..data.records import Record, Records
-from ..data.store import Row
 from ..data.videos import Frames, VideoStore, read_video, video_path
-from ..models import ModelPool
+from ..models import ModelPool, VideoModel
+from ..models.phases import phase
 from ..recipe.identity import digest
 from ..running.interruption import INTERRUPTION
 from ..verifiers import View
 from ..verifiers.usable import NO_NUMBERS, unreadable
 from .generation import generate_or_halve
-from .judgements import Judge, Judging, Screened, Take, judgement_columns
+from .judgements import Judge, Judging, Screened, Take
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Screening:
         flow_seconds: float,
         save_videos: bool,
         record_flow: bool = True,
+        draft_call: Mapping[str, Any] | None = None,
     ) -> None:
         """Takes everything from outside.
 
@@ -51,10 +53,16 @@ class Screening:
             flow_seconds: Time between two frames of the optical flow.
             save_videos: Whether to write an mp4 of each take.
             record_flow: Whether to measure and record the optical flow.
+            draft_call: Arguments of the video model's call that a draft is made with instead of its own.
         """
         self.models, self.judges, self.video_identity = models, judges, video_identity
         self.records, self.videos, self.flow_seconds, self.save_videos = records, videos, flow_seconds, save_videos
+        self._draft_call = dict(draft_call or {})
         self._judging = Judging(models, judges, records, flow_seconds, record_flow)
+        self._views: dict[str, View] = {}
+        # OpenCV releases the interpreter lock; two keep up with any video model.
+        self._watchers = ThreadPoolExecutor(max_workers=2) if record_flow else None
+        self._watched: list[Future[object]] = []
 
     def run(self, takes: Sequence[Take]) -> list[Screened]:
         """Brings takes to where each has its video and all judgements.
@@ -76,6 +84,8 @@ class Screening:
         finally:
             # Whatever ends the phases, videos that were made are on disk and recorded.
             self.videos.flush()
+            self._views.clear()
+            self._watched.clear()
         for item, names in zip(found, keys, strict=True):
             self.videos.drop(item.key)
             item.generation = self.records.get("generations", item.key) or {}
@@ -83,7 +93,7 @@ class Screening:
         return found
 
     def _key(self, take: Take) -> str:
-        return digest([self.video_identity, take.text, take.seed])
+        return digest([self.video_identity, take.text, take.seed, *([self._draft_call] if take.draft else [])])
 
     def _judge(
         self,
@@ -92,14 +102,16 @@ class Screening:
         keys: Sequence[dict[str, str]],
         frames: Mapping[str, Frames],
     ) -> None:
-        views: dict[str, View] = {}
+        with phase("flow"):
+            for watched in self._watched:
+                watched.result()
 
         def view_of(take: Take, item: Screened) -> View:
             """The view of a take; takes that share a video may be judged against other requests."""
             asked = take.prompt.text, take.prompt.phys_law, take.text
-            view = views.get(item.key)
+            view = self._views.get(item.key)
             if view is None:
-                view = views[item.key] = View(*asked, frames[item.key], self.models.fps, self.flow_seconds)
+                view = self._views[item.key] = View(*asked, frames[item.key], self.models.fps, self.flow_seconds)
             if (view.source_prompt, view.phys_law) == asked[:2]:
                 return view
             return View(*asked, view.frames, view.fps, view.flow_seconds)
@@ -138,15 +150,25 @@ class Screening:
             frames[key] = kept
             if lacks_file:
                 self._store(key, take, kept, (self.records.get("generations", key) or {}).get("seconds", 0.0))
-        return {**frames, **self._generate(due)}
+        drafts = {key: take for key, take in due.items() if take.draft}
+        in_full = {key: take for key, take in due.items() if not take.draft}
+        return {**frames, **self._generate(in_full, False), **self._generate(drafts, True)}
 
-    def _generate(self, due: dict[str, Take]) -> dict[str, Frames]:
+    def _generate(self, due: dict[str, Take], drafts: bool) -> dict[str, Frames]:
         """Makes videos, by batches of the video model."""
         frames: dict[str, Frames] = {}
-        left = list(due)
+        if not due:
+            return frames
+        model: VideoModel = self.models.video
+        if drafts:
+            model = self.models.draft(self._draft_call)
+        left, prepare = list(due), getattr(model, "prepare", None)
+        if prepare:
+            # All prompts at once: where the text encoder has to make room for the rest, it comes and goes once.
+            prepare([take.text for take in due.values()])
         while left:
             INTERRUPTION.check()
-            model, start = self.models.video, time.monotonic()
+            start = time.monotonic()
             chunk = left[: max(1, model.batch_size)]
             made = generate_or_halve(model, [due[key].text for key in chunk], [due[key].seed for key in chunk])
             if made is None:
@@ -155,8 +177,16 @@ class Screening:
             for key, video in zip(chunk, made, strict=True):
                 frames[key] = video
                 self._keep(key, due[key], video, seconds)
+                self._watch(key, due[key], video)
             left = left[len(chunk) :]
         return frames
+
+    def _watch(self, key: str, take: Take, video: Frames) -> None:
+        """Has a video's flow and motion measured while the next ones are made; the judges find them done."""
+        if self._watchers is not None:
+            asked = take.prompt.text, take.prompt.phys_law, take.text
+            view = self._views[key] = View(*asked, video, self.models.fps, self.flow_seconds)
+            self._watched.append(self._watchers.submit(lambda: (view.flow, view.motion)))
 
     def _keep(self, key: str, take: Take, video: Frames, seconds: float) -> None:
         """Puts a video aside and stores it, or records why it is none."""
@@ -171,6 +201,8 @@ class Screening:
 
     def _record(self, key: str, take: Take, seconds: float) -> Record:
         record: Record = {"key": key, "prompt": take.text, "seed": take.seed, "video": "", "bytes": 0}
+        shortcuts = self.models.draft(self._draft_call).shortcuts if take.draft else self.models.shortcuts
+        record |= {"shortcuts": shortcuts} if shortcuts else {}
         return record | {"seconds": round(seconds, 4), "video_model": self.models.names["video_model"]}
 
     def _store(self, key: str, take: Take, video: Frames, seconds: float) -> None:
@@ -194,34 +226,3 @@ def _warn_of_numbers() -> None:
         "The video model gives pixels that are no numbers: such videos are recorded without one. If there are many, set its "
         "`dtype` to `bfloat16` or `float32` (float16 overflows in many models), or its `vae_dtype` to `float32`."
     )
-
-
-def round_row(take: Take, item: Screened, names: Mapping[str, str], recipe_hash: str) -> Row:
-    """The row of a take, as the join of its records; it has no rewrite yet.
-
-    Args:
-        take: The take.
-        item: What is known of it.
-        names: Names of the models by role.
-        recipe_hash: What the row is made by.
-    """
-    return {
-        "prompt_id": take.prompt.id,
-        "source_prompt": take.prompt.text,
-        "phys_law": take.prompt.phys_law,
-        "round": take.round,
-        "prompt": take.text,
-        "seed": take.seed,
-        "video": item.generation.get("video", ""),
-        **judgement_columns(item.judgements),
-        "physics": "",
-        "next_prompt": "",
-        "shortened": "",
-        "ended": "",
-        "video_model": names["video_model"],
-        "vision_language_model": names["vision_language_model"],
-        "language_model": names["language_model"],
-        "recipe_hash": recipe_hash,
-        "seconds_generate": item.generation.get("seconds", 0.0),
-        "seconds_rewrite": 0.0,
-    }

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from rapo_lightning.checkpoints import identity as checkpoint_identity
 from rapo_lightning.errors import RunError, UserError
 from rapo_lightning.models import DiffusersVideoModel, SentenceEmbedder
-from rapo_lightning.models.diffusers_video import filled_size, to_uint8
+from rapo_lightning.models.diffusers_video import to_uint8
+from rapo_lightning.models.prompt_cache import filled_size
 from rapo_lightning.recipe.identity import component_identity
 from rapo_lightning.verifiers.usable import NO_NUMBERS, unreadable
 from tests import tiny_models, tiny_pipelines
@@ -64,7 +65,7 @@ def test_short_batches_are_filled_to_few_sizes() -> None:
 
     def pipeline(prompt: list[str], **_: Any) -> SimpleNamespace:
         sizes.append(len(prompt))
-        return SimpleNamespace(frames=np.zeros((len(prompt), 1, 2, 2, 3)))
+        return SimpleNamespace(frames=torch.zeros(len(prompt), 1, 3, 2, 2))
 
     model = DiffusersVideoModel("lab/video_model", call=LAB, dtype="float32", batch_size=128)
     model._pipeline = pipeline
@@ -88,11 +89,12 @@ def test_video_does_not_depend_on_how_many_others_there_are() -> None:
 
 
 def test_pixels_that_are_no_numbers_become_no_black() -> None:
-    video = np.full((2, 2, 2, 3), 0.5)
+    video = torch.full((2, 3, 4, 5), 0.5)
     assert (to_uint8(video) == 128).all()
-    for wrong in (np.nan, np.inf):
+    assert to_uint8(video).shape == (2, 4, 5, 3)
+    for wrong in (torch.nan, torch.inf):
         video[1, 0, 0, 0] = wrong
-        assert to_uint8(video) is video
+        np.testing.assert_array_equal(to_uint8(video), video.permute(0, 2, 3, 1).numpy())
 
 
 def test_overflow_in_the_model_is_returned_as_it_came(wan: Path) -> None:

@@ -56,7 +56,7 @@ class TightPipeline(DiffusersVideoModel):
         run: Any = self._pipeline
 
         def tight(**arguments: Any) -> Any:
-            if len(arguments["prompt"]) > self.room:
+            if len(arguments["prompt_embeds"]) > self.room:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
             return run(**arguments)
 
