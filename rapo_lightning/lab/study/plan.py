@@ -28,6 +28,7 @@ from .settings import (
     refiner_fields,
     regime_fields,
     settings,
+    trained_often,
 )  # fmt: skip
 from .steps import Commands, Step
 
@@ -78,7 +79,7 @@ class Plan:
 
     def trainings(self, setting: Setting) -> int:
         """How often a setting is trained, with as many seeds."""
-        return self.scale.training_seeds if setting.name == BEST else self.scale.other_seeds
+        return self.scale.training_seeds if trained_often(self.scale, setting) else self.scale.other_seeds
 
     def run_folder(self, regime: Regime, best_of: bool = False) -> Path:
         """Run folder of a regime's evaluation, or of its best refiner's answers, of which the judge chooses one."""
@@ -140,7 +141,8 @@ class Plan:
         if setting.cycles > 1:
             # Made by the refiner of the cycle before, and by its first training.
             before = Setting(f"cycles-{setting.cycles - 1}" if setting.cycles > 2 else BEST, regime=setting.regime)
-            again = {**fields, **refiner_fields(str(self.refiner(before))), "limit": setting.prompts}
+            own = refiner_fields(str(self.refiner(before)), alone=setting.regime == "unknown")
+            again = {**fields, **own, "limit": setting.prompts}
             later = self._run(setting, setting.cycles)
             # Between trainings, so it is of their part.
             yield self._make.command(f"collect-{later.name}", "finetune", again, later, optional=True)
@@ -239,7 +241,7 @@ class Plan:
             yield self._make.command(part, "evaluate", partial(of, arms), out, before=bring)
         refiner = str(self.refiner(best))
         # The refiner's own answers, as many as the loop makes videos, of which the judge chooses one.
-        wanted = {**fields, **refiner_fields(refiner), "stage2.rewriter": refiner, "evaluation.arms": ["blind"]}
+        wanted = {**fields, **refiner_fields(refiner, alone=True), "evaluation.arms": ["blind"]}
         yield self._make.command(f"{name}-best-of", "evaluate", wanted, self.run_folder(regime, True))
 
 

@@ -181,6 +181,14 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
     ]
 
 
+def trained_often(scale: Scale, setting: Setting) -> bool:
+    """Whether a setting is trained as often as the best one: that of the last cycle too, where captions are unknown.
+
+    There the first cycle finds few targets, so that what the loop can do shows after the last one.
+    """
+    return setting.name == BEST or (setting.regime == "unknown" and setting.cycles == scale.cycles)
+
+
 def check_names(names: Sequence[str], scale: Scale, regimes: Sequence[Regime]) -> None:
     """Checks names of settings.
 
@@ -210,9 +218,15 @@ def regime_fields(regime: Regime, examples: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def refiner_fields(refiner: str) -> dict[str, Any]:
-    """What makes a refiner the start of a loop and nothing else of stage 1, as in `cycles.recipes`, by dotted key."""
+def refiner_fields(refiner: str, alone: bool = False) -> dict[str, Any]:
+    """What makes a refiner the start of a loop and nothing else of stage 1, as in `cycles.recipes`, by dotted key.
+
+    Args:
+        refiner: Its folder.
+        alone: Whether it also makes the later rounds' prompts, which it samples without having been told what was seen.
+    """
+    own: dict[str, Any] = {"stage2.rewriter": refiner, "stage2.memory": 0} if alone else {}
     return {
         "graph": "", "stage1.rewriter": refiner, "stage1.discriminator": "", "stage1.carry_over": False,
-        "stage1.examples": "", "stage1.faithfulness": -1.0, "stage2.start": "stage1",
+        "stage1.examples": "", "stage1.faithfulness": -1.0, "stage2.start": "stage1", **own,
     }  # fmt: skip
