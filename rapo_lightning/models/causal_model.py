@@ -67,7 +67,7 @@ def tokenizer_of(path: str) -> PreTrainedTokenizerBase:
 def load_causal_model(
     checkpoint: str,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-    quantization: Literal["none", "nf4"] = "none",
+    quantization: Literal["none", "nf4", "float8"] = "none",
     device: torch.device | str = "cuda",
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Loads a causal language model on the CPU and its tokenizer, padding on the left.
@@ -75,7 +75,8 @@ def load_causal_model(
     Args:
         checkpoint: Name in the checkpoint manifest, folder, or hub id.
         dtype: As in `TransformersLanguageModel`.
-        quantization: `nf4` quantizes the linear layers but the output's on loading; needs bitsandbytes.
+        quantization: `nf4` quantizes the linear layers but the output's on loading; needs bitsandbytes. `float8` is put under the
+            adapter later.
         device: Where a quantized model is put; any other is on the CPU.
     """
     path = locate(checkpoint)

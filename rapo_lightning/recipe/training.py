@@ -69,9 +69,10 @@ class Lora:
     variant: Literal["lora", "dora", "rslora"] = "lora"
     """Form of the adapter: LoRA (paper; its update is scaled by alpha / r), DoRA (arXiv:2402.09353: a trained magnitude for each output
     of a layer beside it; vLLM cannot load it), or rsLoRA (arXiv:2312.03732: scaled by alpha / sqrt(r), for high ranks)."""
-    quantization: Literal["none", "nf4"] = "none"
+    quantization: Literal["none", "nf4", "float8"] = "none"
     """How the frozen base is held in training (ours: as it is). `nf4` is QLoRA's four bits, quantized doubly (arXiv:2305.14314); it
-    needs a CUDA device and `pip install 'rapo-lightning[qlora]'`. The adapter fits the unquantized base still."""
+    needs a CUDA device and `pip install 'rapo-lightning[qlora]'`. `float8` computes with eight bits, a scale for each row (ours), on
+    cards that can (compute capability 8.9 or more). The adapter fits the unquantized base still."""
     start: str = ""
     """Folder of a refiner, such as stage 1's rewriter, whose adapter the training begins with (ours: a fresh one). It has the same
     base, rank, scale, layers and variant; objectives that compare with a reference compare with it."""

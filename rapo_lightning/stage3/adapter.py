@@ -25,10 +25,12 @@ def check_quantization(recipe: Recipe) -> None:
     """Looks whether a quantized base can be trained on here; to be called before anything is fetched or loaded.
 
     Raises:
-        UserError: If `stage3.lora.quantization` is set, and bitsandbytes or a CUDA device is missing.
+        UserError: If `stage3.lora.quantization` is set, and bitsandbytes or a CUDA device is missing, or the device cannot do it.
     """
     chosen = recipe.stage3.lora.quantization
-    if chosen == "none":
+    if chosen == "float8":
+        _check_float8(recipe)
+    if chosen != "nf4":
         return
     needs = f"`stage3.lora.quantization: {chosen}` needs bitsandbytes and a CUDA device."
     if not is_bitsandbytes_available():
@@ -38,6 +40,21 @@ def check_quantization(recipe: Recipe) -> None:
     if not torch.cuda.is_available() or recipe.trainer.get("accelerator") == "cpu":
         raise UserError(
             f"{needs} Got none that `trainer` may use; train on a machine with one, or set quantization to none."
+        )
+
+
+def _check_float8(recipe: Recipe) -> None:
+    on_gpu = torch.cuda.is_available() and recipe.trainer.get("accelerator") != "cpu"
+    found = "{}.{}".format(*torch.cuda.get_device_capability()) if on_gpu else "no CUDA device that `trainer` may use"
+    if not on_gpu or torch.cuda.get_device_capability() < (8, 9):
+        raise UserError(
+            "`stage3.lora.quantization: float8` needs a CUDA device of compute capability 8.9 or more (Ada, Hopper and newer). Got "
+            f"{found}; set it to none."
+        )
+    if recipe.stage3.lora.variant == "dora" or recipe.stage3.objective == "reward":
+        raise UserError(
+            "`stage3.lora.quantization: float8` goes with LoRA and rsLoRA on a language model. Got "
+            f"variant {recipe.stage3.lora.variant}, objective {recipe.stage3.objective}; set it to none."
         )
 
 

@@ -77,7 +77,7 @@ def _hindrance(recipe: Recipe, checkpoint: str, on_cpu: bool) -> str:
     if any(name in strategy for name in _SHARDING):
         return f"`trainer.strategy` {strategy}, which shards the base"
     lora = recipe.stage3.lora
-    if lora.quantization != "none":
+    if lora.quantization == "nf4":
         return f"a base in {lora.quantization}"
     path = locate(checkpoint)
     with loading("language model", path):

@@ -23,6 +23,7 @@ from .card import TrainingSummary, card_text
 from .curves import write_metrics
 from .engines import Engine, Plan, make_engine, phases
 from .export import export, recover, vocabulary
+from .float8 import freeze_in_float8
 from .pairs import PairViews, instruction
 from .reward import train_reward_model
 from .start import begin_with, read_start
@@ -145,6 +146,8 @@ def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
     dtype: Any = "float32" if plans[0].precision == "32-true" else "bfloat16"
     model, tokenizer = load_causal_model(base, dtype, recipe.stage3.lora.quantization, engines[0].device)
     model = _fresh(model, plans[0])
+    if recipe.stage3.lora.quantization == "float8":
+        freeze_in_float8(model, engines[0].device)
     if start:
         begin_with(model, start)
     for plan, engine in zip(plans, engines, strict=True):
