@@ -102,18 +102,19 @@ def _lightning_trainer(done: Callable[[int], None]) -> Any:
 
 
 def run_ours(case: str, way: str, options: Namespace) -> Measured:
-    """Trains with packs or padding."""
+    """Trains with padding, packs, or packs with the frozen base in eight bits."""
     from datamodules import PairDataModule
     from datamodules.packs import IGNORED
     from rapo_lightning.recipe import Lora, Stage3
     from rapo_lightning.recipe.training import ALL_LINEAR, Optimizer
     from rapo_lightning.stage3.adapter import trainable
     from rapo_lightning.stage3.engines.lightning.module import RefinerModule
+    from rapo_lightning.stage3.float8 import freeze_in_float8
     from rapo_lightning.stage3.objectives import OBJECTIVES
     from rapo_lightning.stage3.packing import made_ready
 
     watch, step = Watch(options.steps), options.batch_size or STEP[case] // (8 if options.tiny else 1)
-    packed, steps = way == "packs", WARM + options.steps
+    packed, steps = way != "padding", WARM + options.steps
     # The largest that divides a step, as a recipe must have it.
     micro = next(size for size in range(min(options.micro, step), 0, -1) if step % size == 0)
     optimizer = Optimizer(batch_size=step, micro_batch_size=micro, pack_tokens=options.pack_tokens)
@@ -125,6 +126,8 @@ def run_ours(case: str, way: str, options: Namespace) -> Measured:
         halves = [(pair["prompt_ids"], pair["chosen_ids"]) for pair in pairs]
         pairs = [{"input_ids": head + text, "labels": [IGNORED] * len(head) + text} for head, text in halves]
     model = trainable(base(options), stage3)
+    if way == "float8":
+        freeze_in_float8(model, torch.device(DEVICE))
     data = PairDataModule(pairs, [], objective, micro, step, 0, pack_tokens=options.pack_tokens * packed)
     with made_ready(model, "packs" if packed else "padding", torch.device(DEVICE)):
         _lightning_trainer(watch.done).fit(RefinerModule(model, objective, optimizer, 1e-4, 0, steps), data)
