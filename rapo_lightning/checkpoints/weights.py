@@ -32,7 +32,7 @@ def weight_values(folder: Path) -> int | None:
     """
     try:
         counts = [_values(folder / name) for name in _named(folder)]
-    except (OSError, ValueError, KeyError, struct.error):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
         return None
     return sum(counts) if counts else None
 
@@ -50,7 +50,7 @@ def missing_weights(folder: Path) -> list[str]:
     """What a folder's weights lack: files that its index names, or all of them."""
     try:
         lacking = [name for name in _named(folder) if not (folder / name).is_file()]
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return ["a readable index"]
     if lacking:
         return lacking

@@ -78,7 +78,7 @@ def set_attention(model: Any, backend: str, device: torch.device, dtype: torch.d
 
     Args:
         model: The transformer.
-        backend: `auto` takes cuDNN on Hopper cards (the fastest with compiled blocks in a trial: docs/performance.md) and leaves
+        backend: `auto` takes cuDNN for Wan on Hopper cards (the fastest with compiled blocks in a trial: docs/performance.md) and leaves
             others as they are.
         device: Where it works; other kernels than `native` are for CUDA.
         dtype: Its type; other kernels than `native` take half precision alone.
@@ -88,7 +88,8 @@ def set_attention(model: Any, backend: str, device: torch.device, dtype: torch.d
     """
     half = device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
     if backend == "auto":
-        if not half or torch.cuda.get_device_capability(device)[0] != 9 or not hasattr(model, "set_attention_backend"):
+        # Wan's attention has no mask; others' (LTX, HunyuanVideo) have, and cuDNN was not tried with them.
+        if not (half and type(model).__name__.startswith("Wan") and torch.cuda.get_device_capability(device)[0] == 9):
             return ""
         backend = "cudnn"
     if backend != "native" and not half:

@@ -24,6 +24,7 @@ from .diffusers_speed import (
     set_attention,
 )
 from .drafts import settings_text
+from .memory import is_out_of_memory
 from .phases import StepsThenDecode, phase
 from .pipeline_folder import check_pipeline_folder
 from .placement import CPU, Placement, Policy
@@ -75,8 +76,8 @@ class DiffusersVideoModel:
             compile: Compile the transformer's repeated blocks, which takes about a minute once a process: worth it where a
                 video takes minutes, not in the lab.
             attention_backend: Attention kernels: PyTorch's choice (`native`), cuDNN's, FlashAttention 2 or 3 (packages
-                `flash_attn`, `flash_attn_interface`, or 3 by `kernels`, which fetches it from the hub). `auto` is cuDNN on
-                Hopper cards and `native` elsewhere.
+                `flash_attn`, `flash_attn_interface`, or 3 by `kernels`, which fetches it from the hub). `auto` is cuDNN for
+                Wan on Hopper cards and `native` elsewhere.
             cache: Other mathematics, recorded in each row: steps reuse what earlier ones computed. `kind` (`first_block`,
                 `taylorseer`, `mag`, `sea`) and the arguments of its configuration in diffusers, such as `threshold`.
 
@@ -128,7 +129,7 @@ class DiffusersVideoModel:
         if self._cache is not None:
             enable_cache(pipeline, self._cache)
         apart = read_apart(type(pipeline).__name__, self.call)
-        self._texts = PromptCache(pipeline, self.call, self.batch_size) if apart else None
+        self._texts = PromptCache(pipeline, self.call) if apart else None
         self._placement = Placement(pipeline, self.residency, apart)
         self._pipeline = pipeline
 
@@ -148,8 +149,14 @@ class DiffusersVideoModel:
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Reads prompts where the text encoder makes room for the rest, so that it comes once for all; in no protocol."""
-        if self.residency != "resident":
+        if self.residency == "resident":
+            return
+        try:
             self._read(prompts)
+        except (RuntimeError, MemoryError) as error:
+            # The call that makes the videos reads what is missing, and who asks for it halves the batch.
+            if not is_out_of_memory(error):
+                raise
 
     def _read(self, prompts: Sequence[str]) -> None:
         self.load()
@@ -157,7 +164,7 @@ class DiffusersVideoModel:
             return
         if missing := self._texts.missing(prompts):
             with self._placement.reading(), phase("encode"):
-                self._texts.encode(missing, self._placement.device)
+                self._texts.encode(missing, self._placement.device, self.batch_size)
 
     @property
     def shortcuts(self) -> str:

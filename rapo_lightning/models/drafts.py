@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from .base import VideoModel
 
+_OF_TEXTS = {"prompt", "prompt_2", "negative_prompt", "negative_prompt_2", "prompt_template", "max_sequence_length"}
+"""Arguments of a call that decide what a text encoder reads."""
+
 
 def settings_text(settings: Mapping[str, Any]) -> str:
     """Settings as they stand in a row: `kind=first_block, threshold=0.05`."""
@@ -29,7 +32,7 @@ class DraftVideoModel:
             call: Arguments of the call.
 
         Raises:
-            UserError: If the model has no call whose arguments could be others.
+            UserError: If the model has no call whose arguments could be others, or these change what its text encoder reads.
         """
         self._model = cast(Any, model)
         if not callable(getattr(model, "generate_by", None)):
@@ -37,9 +40,16 @@ class DraftVideoModel:
                 f"`stage2.draft` needs a video model that takes other arguments for a call. Got {type(model).__name__}; use "
                 "`DiffusersVideoModel`, or leave `draft` out."
             )
+        if changed := sorted(_OF_TEXTS & set(call)):
+            raise UserError(
+                "`stage2.draft.call` must leave what the text encoder reads as it is: texts are read once for drafts and others. "
+                f"Got {', '.join(changed)}; leave it out, or change `video_model` itself."
+            )
         self._call = {**self._model.call, **call}
         self.name, self.fps = model.name, model.fps
-        self.shortcuts = "; ".join(text for text in (self._model.shortcuts, f"draft {settings_text(call)}") if text)
+        self.shortcuts = "; ".join(
+            text for text in (getattr(model, "shortcuts", ""), f"draft {settings_text(call)}") if text
+        )
 
     @property
     def batch_size(self) -> int:
@@ -59,8 +69,9 @@ class DraftVideoModel:
         self._model.to(device)
 
     def prepare(self, prompts: Sequence[str]) -> None:
-        """As the model's."""
-        self._model.prepare(prompts)
+        """As the model's, where it has one."""
+        if prepare := getattr(self._model, "prepare", None):
+            prepare(prompts)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         """One draft per prompt; see `base.VideoModel`."""

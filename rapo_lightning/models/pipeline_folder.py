@@ -40,14 +40,14 @@ def check_pipeline_folder(folder: Path, pipeline: str) -> None:
 
     Args:
         folder: The folder.
-        pipeline: Class name in `diffusers`.
+        pipeline: Class name in `diffusers`; `DiffusionPipeline` is whichever the folder holds.
 
     Raises:
         UserError: If it holds another one, or a part or its weights are missing.
     """
     index = pipeline_index(folder)
     held = index.get("_class_name", pipeline)
-    if held != pipeline:
+    if pipeline not in (held, "DiffusionPipeline"):
         raise UserError(
             f"The checkpoint must hold a {pipeline}. Got {folder}, which holds a {held}; name another checkpoint, or set "
             f"`pipeline: {held}`, whose call may take other arguments."

@@ -52,15 +52,13 @@ def read_apart(pipeline: str, call: Mapping[str, Any]) -> bool:
 class PromptCache:
     """Encodings of texts by one pipeline, on the CPU; the negative prompt is one of them."""
 
-    def __init__(self, pipeline: Any, call: dict[str, Any], batch_size: int = 1) -> None:
+    def __init__(self, pipeline: Any, call: dict[str, Any]) -> None:
         """Takes what encodes.
 
         Args:
             pipeline: A pipeline whose prompts can be `read_apart`.
             call: Arguments of the pipeline's call; those that its `encode_prompt` takes as well go there.
-            batch_size: Texts that are encoded together.
         """
-        self._batch_size = batch_size
         self._encode = pipeline.encode_prompt
         self._names = _ENCODINGS[type(pipeline).__name__]
         known = set(inspect.signature(self._encode).parameters) - {"prompt", "negative_prompt"}
@@ -78,17 +76,18 @@ class PromptCache:
         return [text for text in dict.fromkeys(wanted) if text not in self._kept]
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str], device: torch.device) -> None:
+    def encode(self, texts: Sequence[str], device: torch.device, batch_size: int = 1) -> None:
         """Encodes texts and keeps what comes of them.
 
         Args:
             texts: The texts.
             device: Where the text encoders are.
+            batch_size: Texts that are encoded together.
         """
-        for begin in range(0, len(texts), self._batch_size):
-            part = list(texts[begin : begin + self._batch_size])
+        for begin in range(0, len(texts), batch_size):
+            part = list(texts[begin : begin + batch_size])
             # As videos are: a kernel's rounding goes by the size of a batch, so that there are few.
-            size = filled_size(len(part), self._batch_size)
+            size = filled_size(len(part), batch_size)
             found = self._encode(prompt=part + [part[-1]] * (size - len(part)), device=device, **self._options)
             values = {name: value.cpu() for name, value in zip(self._names, found, strict=False)}
             for row, text in enumerate(part):

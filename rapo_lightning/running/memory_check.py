@@ -20,7 +20,13 @@ def cards(recipe: Recipe) -> list[tuple[str, int, int]]:
     """Name, bytes and major number of the cards that a recipe's trainer can use; none where it is told to take the CPU."""
     if recipe.trainer.get("accelerator", "auto") not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
         return []
-    found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    there, chosen = range(torch.cuda.device_count()), recipe.trainer.get("devices", "auto")
+    # A small card that drives a screen is no reason to refuse a recipe that leaves it alone.
+    if isinstance(chosen, list):
+        used = [number for number in there if number in chosen]
+    else:
+        used = list(there[:chosen] if isinstance(chosen, int) and chosen > 0 else there)
+    found = [torch.cuda.get_device_properties(number) for number in used]
     return [(str(item.name), int(item.total_memory), int(item.major)) for item in found]
 
 

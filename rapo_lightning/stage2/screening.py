@@ -84,6 +84,9 @@ class Screening:
         finally:
             # Whatever ends the phases, videos that were made are on disk and recorded.
             self.videos.flush()
+            for watched in self._watched:
+                # What is not begun would keep a process that was asked to end.
+                watched.cancel()
             self._views.clear()
             self._watched.clear()
         for item, names in zip(found, keys, strict=True):
