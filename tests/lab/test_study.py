@@ -34,7 +34,7 @@ SMALL = Scale(
 def arguments(tmp_path_factory: pytest.TempPathFactory, language_model: Path) -> list[str]:
     folder = tmp_path_factory.mktemp("study")
     recipe = tiny_recipe(
-        folder, language_model, stage2__rounds=2, stage3__epochs=1, stage3__lora={"r": 2, "alpha": 2, "dropout": 0.0},
+        folder, language_model, stage2__rounds=2, stage2__candidates=1, stage3__epochs=1, stage3__lora={"r": 2, "alpha": 2, "dropout": 0.0},
         stage1={"rewriter": str(folder / "made/refiner"), "instruct": {"max_new_tokens": 4}, "faithfulness": -1.0},
         # A random model makes nothing better, so that all rounds stay.
         stage3__pairs=[{"filter": "words"}, {"filter": "floors", "least": {"temporal_coherence": 0.0}}],
@@ -47,6 +47,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, language_model: Path) ->
     return ["--out", str(folder / "out"), "--tiny", "--recipe", str(recipe), *ALLOW]
 
 
+@pytest.mark.slow
 def test_all_of_it_runs_in_parts_and_nothing_twice(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
