@@ -18,6 +18,12 @@ from tests.helpers import tiny_language_model
 docstring_parser.parse_from_object = cache(docstring_parser.parse_from_object)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a slow test go first: begun last, one would keep a process of pytest-xdist busy after the others have ended."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _allow_test_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(components, "ALLOWED_PACKAGES", [*components.ALLOWED_PACKAGES, "tests"])
