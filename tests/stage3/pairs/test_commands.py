@@ -120,7 +120,10 @@ def test_validate_finds_filters_and_readers_that_are_none(
     told = capsys.readouterr().err
     assert "has 2 faults" in told
     assert "do not fit rapo_lightning.stage3.pairs.Words" in told
-    assert "must be one of rapo_lightning.lab.reading.CaptionReader. Got 'rapo_lightning.lab.reading.named'" in told
+    assert (
+        "must be one of rapo_lightning.lab.reading.CaptionReader, rapo_lightning.lab.tags.TagReader. Got 'rapo_lightning.lab.reading.named'"
+        in told
+    )
 
 
 def test_print_config_shows_filters_that_can_be_read_again(
