@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from ..checkpoints import cache_folder
+from ..errors import RunError
 from ..models.phases import PhaseMeter, observed_by
 from ..recipe import Recipe
 from ..recipe.identity import digest, named
+from .folder import write_text
 
 
 def _file() -> Path:
@@ -34,11 +35,16 @@ def measured_bytes(recipe: Recipe) -> dict[str, int]:
     Args:
         recipe: The recipe.
     """
+    return {str(phase): int(value) for phase, value in _known().get(_key(recipe), {}).items()}
+
+
+def _known() -> dict[str, dict[str, int]]:
+    """What is remembered; nothing where the file is not there or damaged, since it is a note for the next plan."""
     try:
-        found = json.loads(_file().read_text(encoding="utf-8"))[_key(recipe)]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
-    return {str(phase): int(value) for phase, value in found.items()}
+    return {key: value for key, value in found.items() if isinstance(value, dict)} if isinstance(found, dict) else {}
 
 
 @contextmanager
@@ -60,18 +66,9 @@ def remembered(recipe: Recipe) -> Iterator[None]:
 
 
 def _remember(recipe: Recipe, beside: dict[str, int]) -> None:
-    path, key = _file(), _key(recipe)
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    known, key = _known(), _key(recipe)
     before = known.get(key, {})
     known[key] = {phase: max(value, before.get(phase, 0)) for phase, value in {**before, **beside}.items()}
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(known), encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError:
-        # It is a note for the next plan: a run does not fail for want of it.
-        temporary.unlink(missing_ok=True)
+    # A run does not fail for want of it.
+    with suppress(RunError):
+        write_text(_file(), json.dumps(known))

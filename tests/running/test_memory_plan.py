@@ -119,6 +119,11 @@ def test_what_a_run_needed_is_in_the_next_plan(wan: Path) -> None:
     assert memory_measured.measured_bytes(ran) == {"denoise": 7, "decode": 9}
     assert plan(ran)[0].phases["denoise"] == (7, True)
     assert memory_measured.measured_bytes(recipe(wan, batch_size=2)) == {}
+    for damaged in ("[]", "{", '{"key": 1}'):
+        memory_measured._file().write_text(damaged)
+        assert memory_measured.measured_bytes(ran) == {}
+        memory_measured._remember(ran, {"denoise": 3})
+        assert memory_measured.measured_bytes(ran) == {"denoise": 3}
 
 
 @pytest.mark.parametrize(
