@@ -94,6 +94,16 @@ def test_some_settings_alone(arguments: list[str], capsys: pytest.CaptureFixture
     assert "no such setting. Got rest; take some of adapter-fresh, best," in capsys.readouterr().err
 
 
+def test_some_steps_alone(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, "--steps", "evaluate-known-*", "heldout", "--list"]) == 0
+    names = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert names[0] == "heldout"
+    assert len(names) > 2
+    assert all(name.startswith("evaluate-known-") for name in names[1:])
+    assert main([*arguments, "--steps", "evaluate-nothing", "--list"]) == 2
+    assert "Got 'evaluate-nothing'; `--list` shows the names." in capsys.readouterr().err
+
+
 def test_shuffled_pairs_stay_in_their_split(arguments: list[str]) -> None:
     from datasets import load_from_disk
 

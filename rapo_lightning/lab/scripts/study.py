@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ...console import say
@@ -17,6 +19,7 @@ from ..study.plan import PARTS, Plan
 from ..study.report import write_report
 from ..study.runner import Deadline, run_steps
 from ..study.settings import FULL, REGIMES, TINY
+from ..study.steps import Step
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -25,6 +28,9 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all, in this order")
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES), help="default: both")
     parser.add_argument("--settings", nargs="+", default=[], help="names of settings, such as `best`; default: all")
+    parser.add_argument(
+        "--steps", nargs="+", default=[], help="names of steps, such as `evaluate-known-*`; default: all"
+    )
     parser.add_argument("--recipe", default="", help="default: lab, with --tiny lab-quickstart")
     parser.add_argument("--tiny", action="store_true", help="a few prompts and one seed of everything")
     parser.add_argument("--seeds", type=int, default=0, help="trainings of the best setting")
@@ -33,6 +39,18 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--allow_package", action="append", default=[], help="as the commands take it")
     parser.add_argument("--list", action="store_true", help="show the steps and do none")
     return parser.parse_args(arguments)
+
+
+def _named(steps: Sequence[Step], patterns: Sequence[str]) -> list[Step]:
+    """The steps whose names match one of the patterns; all without a pattern.
+
+    Raises:
+        UserError: If a pattern matches none.
+    """
+    for pattern in patterns:
+        if not any(fnmatch(step.name, pattern) for step in steps):
+            raise UserError(f"`--steps` must name steps of the study. Got {pattern!r}; `--list` shows the names.")
+    return [step for step in steps if not patterns or any(fnmatch(step.name, pattern) for pattern in patterns)]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         recipe = args.recipe or ("lab-quickstart" if args.tiny else "lab")
         plan = Plan(args.out, recipe, scale, args.regimes, options, args.settings)
-        steps = plan.steps()
+        steps = _named(plan.steps(), args.steps)
         if args.list:
             say("\n".join(f"{step.part:9} {step.name}" for step in steps))
             return 0
