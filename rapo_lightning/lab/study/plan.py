@@ -87,7 +87,7 @@ class Plan:
 
     def refiner(self, setting: Setting, number: int = 0) -> Path:
         """Folder of a refiner, by training seed."""
-        return self.folder / "finetune" / f"{setting.regime}.{_arm(setting, number)}" / "refiner"
+        return self.folder / "finetune" / f"{setting.regime}.{setting.arm(number)}" / "refiner"
 
     def _prompt_file(self, name: str) -> Path:
         return self.folder / "prompts" / f"{name}.csv"
@@ -149,7 +149,7 @@ class Plan:
 
     def _training(self, setting: Setting, number: int) -> Iterator[Step]:
         """A finetune, and what writes its pairs where they are not the run's own."""
-        name, out = f"finetune-{setting.regime}.{_arm(setting, number)}", self.refiner(setting, number).parent
+        name, out = f"finetune-{setting.regime}.{setting.arm(number)}", self.refiner(setting, number).parent
         seed = int(self._make.recipe.get("seed", 0)) + number
         runs = [str(self._run(setting, cycle)) for cycle in range(1, setting.cycles + 1)]
         fields = {
@@ -160,6 +160,9 @@ class Plan:
             fields["stage3.pairs"] = [dict(item) for item in self.scale.filters]
         if setting.floor:
             fields["stage3.pairs"] = self._floored(setting.floor)
+        if "reader" in self._make.recipe["stage3"]:
+            # Else the funnel's accuracy is that of the lexicon's words alone.
+            fields["stage3.reader.init_args.asked"] = str(self._prompt_file(setting.wording))
         given: list[str] = []
         if setting.targets != "collected":
             pairs = out / ("pairs" if setting.targets == "shuffled" else "pairs.csv")
@@ -210,7 +213,7 @@ class Plan:
     def _evaluations(self, regime: Regime, table: Sequence[Setting]) -> Iterator[Step]:
         """Each arm on the same prompts and video seeds, some at a time, and then the results of all."""
         out, best, name = self.run_folder(regime), Setting(regime=regime), f"evaluate-{regime}"
-        others = {_arm(item, number): self.refiner(item, number)
+        others = {item.arm(number): self.refiner(item, number)
                   for item in table for number in range(self.trainings(item))}  # fmt: skip
         names, size = list(others), self.scale.arms
         own = {"rewriter": self._rewriter()} if regime == "known" else {}
@@ -243,8 +246,3 @@ class Plan:
         # The refiner's own answers, as many as the loop makes videos, of which the judge chooses one.
         wanted = {**fields, **refiner_fields(refiner, alone=True), "evaluation.arms": ["blind"]}
         yield self._make.command(f"{name}-best-of", "evaluate", wanted, self.run_folder(regime, True))
-
-
-def _arm(setting: Setting, number: int) -> str:
-    """Name of a setting's refiner in the results, by training seed."""
-    return f"{setting.name}.s{number}"

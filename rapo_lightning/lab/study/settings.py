@@ -79,6 +79,10 @@ class Setting:
     floor: float = 0.0
     fields: Mapping[str, Any] = field(default_factory=dict)
 
+    def arm(self, number: int) -> str:
+        """Name of its refiner in the results, by training seed."""
+        return f"{self.name}.s{number}"
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -125,7 +129,7 @@ class Scale:
         return max(least, min(most, math.ceil(self.pairs / prompts)))
 
 
-FULL = Scale({"known": 10_000, "unknown": 2500}, {"known": (160, 640, 2500, 5000), "unknown": (160, 640)})
+FULL = Scale({"known": 10_000, "unknown": 1600}, {"known": (160, 640, 2500, 5000), "unknown": (160, 640)})
 """The study on a GPU (sizes ours)."""
 TINY = Scale(
     {"known": 8, "unknown": 8},
