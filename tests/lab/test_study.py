@@ -18,7 +18,7 @@ from rapo_lightning.lab.scripts.study import main
 from rapo_lightning.lab.study.pairs import permuted, write_subset
 from rapo_lightning.lab.study.prompts import HELDOUT, WRITTEN, draw_prompts, held_out
 from rapo_lightning.lab.study.runner import Deadline, read_done, run_steps
-from rapo_lightning.lab.study.settings import BEST, FULL, REGIMES, TINY, Scale, settings
+from rapo_lightning.lab.study.settings import BEST, FULL, REGIMES, TINY, Scale, needed, of_cycle, settings
 from rapo_lightning.lab.study.steps import Step
 from rapo_lightning.running.interruption import INTERRUPTION
 from rapo_lightning.stage3.pairs.filter import plain
@@ -26,8 +26,9 @@ from tests.helpers import ROOT, tiny_recipe
 
 ALLOW = ("--allow_package", "tests")
 SMALL = Scale(
-    {"known": 4, "unknown": 4}, {"known": (3,), "unknown": ()}, 2, 1, 2, 1, 1, 1, 12, ("sft+grpo",), 4, 4, (1, 1)
-)
+    {"known": 4, "unknown": 4}, {"known": (3,)}, 2, 1, {"known": 2, "unknown": 2}, 1, 1, 1, 12, ("sft+grpo",), 4, 4, (1, 1),
+    ({"filter": "words"},),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +65,11 @@ def test_all_of_it_runs_in_parts_and_nothing_twice(
     assert all(done[name] == step for name, step in begun.items() if step["identity"])
     # No video is as coherent as that floor asks for, and the study goes on.
     assert [name for name, step in done.items() if step["left_out"]] == [
-        "finetune-known.floor-0.9.s0", "finetune-unknown.floor-0.9.s0",
+        "finetune-known.floor-0.9.s0", "finetune-unknown.floor-0.7.s0",
     ]  # fmt: skip
     report, page = json.loads((folder / "report.json").read_text()), (folder / "report.md").read_text()
     for regime in REGIMES:
-        names = {item.name for item in settings(SMALL, regime)} - {BEST, "floor-0.9"}
+        names = {item.name for item in settings(SMALL, regime)} - {BEST, "floor-0.9", "floor-0.7"}
         assert {"refiner", "refiner@2", "refiner+sspo@2", "sspo@2", "blind@2", *names} <= set(report[regime]["arms"])
         assert set(report[regime]["groups"]) == {"new wording", "trained wording", "hand-written"}
         assert all(arm["n"] == 3 for arm in report[regime]["arms"].values())
@@ -92,6 +93,20 @@ def test_some_settings_alone(arguments: list[str], capsys: pytest.CaptureFixture
     assert [name for name in steps if name.startswith("collect")] == ["collect-known-stage1-thesaurus-8"]
     assert main([*arguments, "--settings", "rest", "--list"]) == 2
     assert "no such setting. Got rest; take some of adapter-fresh, best," in capsys.readouterr().err
+
+
+def test_later_cycles_bring_those_before(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main([*arguments, "--settings", "best", "--regimes", "unknown", "--parts", "collect", "finetune", "--list"])
+        == 0
+    )
+    names = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    wanted = ["finetune-unknown.cycles-1.s0", "collect-unknown-cycle-2", "finetune-unknown.best.s0"]
+    assert [name for name in names if name in wanted] == wanted
+    table = settings(FULL, "unknown")
+    assert [item.name for item in needed(table, ["cycles-3"])] == ["cycles-1", "cycles-2", "cycles-3"]
+    assert needed(table, []) == table
+    assert of_cycle(table, 6).name == BEST
 
 
 def test_some_steps_alone(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

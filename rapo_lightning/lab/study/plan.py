@@ -25,10 +25,11 @@ from .settings import (
     Scale,
     Setting,
     check_names,
+    needed,
+    of_cycle,
     refiner_fields,
     regime_fields,
     settings,
-    trained_often,
 )  # fmt: skip
 from .steps import Commands, Step
 
@@ -64,7 +65,8 @@ class Plan:
         tables = {regime: self.settings(regime) for regime in self.regimes}
         found = list(self._prompts([item for table in tables.values() for item in table]))
         for table in tables.values():
-            for setting in table:
+            # A cycle collects by the refiner of the one before.
+            for setting in sorted(table, key=lambda item: item.cycles):
                 found += self._collections(setting)
                 for number in range(self.trainings(setting)):
                     found += self._training(setting, number)
@@ -75,11 +77,11 @@ class Plan:
 
     def settings(self, regime: Regime) -> list[Setting]:
         """The settings of a regime that were chosen, the best one first."""
-        return [item for item in settings(self.scale, regime) if not self._only or item.name in self._only]
+        return needed(settings(self.scale, regime), self._only)
 
     def trainings(self, setting: Setting) -> int:
         """How often a setting is trained, with as many seeds."""
-        return self.scale.training_seeds if trained_often(self.scale, setting) else self.scale.other_seeds
+        return self.scale.training_seeds if setting.name == BEST else self.scale.other_seeds
 
     def run_folder(self, regime: Regime, best_of: bool = False) -> Path:
         """Run folder of a regime's evaluation, or of its best refiner's answers, of which the judge chooses one."""
@@ -140,7 +142,7 @@ class Plan:
             yield self._make.written(f"collect-{target.name}", "collect", write, most)
         if setting.cycles > 1:
             # Made by the refiner of the cycle before, and by its first training.
-            before = Setting(f"cycles-{setting.cycles - 1}" if setting.cycles > 2 else BEST, regime=setting.regime)
+            before = of_cycle(settings(self.scale, setting.regime), setting.cycles - 1)
             own = refiner_fields(str(self.refiner(before)), alone=setting.regime == "unknown")
             again = {**fields, **own, "limit": setting.prompts}
             later = self._run(setting, setting.cycles)
@@ -158,7 +160,7 @@ class Plan:
         }  # fmt: skip
         if self.scale.filters:
             fields["stage3.pairs"] = [dict(item) for item in self.scale.filters]
-        if setting.floor:
+        if setting.floor and (setting.factor == "floor" or not self.scale.filters):
             fields["stage3.pairs"] = self._floored(setting.floor)
         if "reader" in self._make.recipe["stage3"]:
             # Else the funnel's accuracy is that of the lexicon's words alone.

@@ -17,7 +17,7 @@ from .measures import SEEDED, Arm, read_videos
 from .plan import Plan
 from .plots import bars, curve, forest
 from .runner import read_done
-from .settings import BEST, Regime, Setting, trained_often
+from .settings import BEST, Regime, Setting
 from .tables import Cost, Measured, attributes, differences, faithfulness, minus, scores, table
 
 REFINER = "refiner"
@@ -91,8 +91,7 @@ def write_report(plan: Plan) -> Path:
     pages, summaries = [_head(plan)], {}
     for regime in plan.regimes:
         measured = measure(plan, regime)
-        often = [item.name for item in plan.settings(regime) if item.name != BEST and trained_often(plan.scale, item)]
-        main = [*main_arms(measured), *(name for name in often if name in measured.arms)]
+        main = main_arms(measured)
         summaries[regime] = measured.summary([*main, *(n for n in measured.arms if n not in main)], REFINER)
         pages.append(_regime(plan, regime, measured, summaries[regime], main))
     pages.append(times_table(plan.folder))
@@ -121,8 +120,6 @@ def _regime(plan: Plan, regime: Regime, measured: Measured, summary: Mapping[str
         lines += [f"### {name.capitalize()}\n", scores(block, compared)]
     own = [name for name in main if name.startswith(REFINER)]
     pairs = [(REFINER, name) for name in main if name != REFINER]
-    often = [name for name in main if name in {item.name for item in plan.settings(regime)}]
-    pairs += [(a, b) for a in often for b in main if a != b]
     pairs += [(a, b) for a in own for b in own if "+" in a and "@" in b and "+" not in b]
     lines += ["### The refiner against each arm\n", differences(shown, pairs)]
     bars(shown, plan.folder / f"arms-{regime}.png")

@@ -93,7 +93,7 @@ class Scale:
         sizes: Those of the scaling curve, by regime; the best setting's is left out.
         training_seeds: Trainings of the best setting.
         other_seeds: Trainings of each other one.
-        cycles: Most cycles.
+        cycles: Most cycles, by regime.
         group: Held-out prompts of each group, at most.
         written: Hand-written requests, at most.
         video_seeds: Videos of each prompt and arm.
@@ -102,7 +102,7 @@ class Scale:
         answers: Answers in a step of GRPO.
         pairs: Pairs that a training of sft is to see, in whole epochs (ours, for the time that it takes).
         epochs: Least and most of these.
-        filters: `stage3.pairs`; empty takes the recipe's.
+        filters: `stage3.pairs` of all settings but those that differ in their floor; empty takes the recipe's.
         together: Prompts that a loop works on together, 0 for the recipe's (ours: the later rounds of few prompts take as long as
             those of many).
     """
@@ -111,7 +111,7 @@ class Scale:
     sizes: Mapping[str, tuple[int, ...]]
     training_seeds: int = 3
     other_seeds: int = 1
-    cycles: int = 3
+    cycles: Mapping[str, int] = field(default_factory=lambda: {"known": 3, "unknown": 6})
     group: int = 360
     written: int = 100
     video_seeds: int = 3
@@ -129,35 +129,29 @@ class Scale:
         return max(least, min(most, math.ceil(self.pairs / prompts)))
 
 
-FULL = Scale({"known": 10_000, "unknown": 1600}, {"known": (160, 640, 2500, 5000), "unknown": (160, 640)})
+FULL = Scale({"known": 10_000, "unknown": 800}, {"known": (160, 640, 2500, 5000)})
 """The study on a GPU (sizes ours)."""
 TINY = Scale(
-    {"known": 8, "unknown": 8},
-    {"known": (4,), "unknown": ()},
-    1,
-    1,
-    2,
-    2,
-    2,
-    1,
-    12,
-    answers=8,
-    epochs=(1, 1),
-    filters=({"filter": "winner"},),
-    together=0,
-)
+    {"known": 8, "unknown": 8}, {"known": (4,)}, 1, 1, {"known": 2, "unknown": 2}, 2, 2, 1, 12,
+    answers=8, epochs=(1, 1), filters=({"filter": "winner"},), together=0,
+)  # fmt: skip
 """All of it once on two CPU cores, to see that it runs: figures of this size say nothing, so that any winner will do as a target."""
 
 
 def settings(scale: Scale, regime: Regime) -> list[Setting]:
     """The table of a regime, the best setting first.
 
-    Where captions are not known there is no stage 1 to start from and no rewriter.
+    Where captions are not known there is no stage 1 to start from and no rewriter. There the first cycle finds hardly a target that
+    is right in whole, so the best setting is that of the last cycle, with a lower floor: what half fits teaches the style.
     """
-    start = "stage1" if regime == "known" else "prompt"
-    # Chosen on the validation requests (docs/study.md).
-    adapter = "rewriter" if regime == "known" else "fresh"
-    best = Setting(regime=regime, start=start, prompts=scale.prompts[regime], adapter=adapter)
+    most = scale.cycles[regime]
+    if regime == "known":
+        # The adapter was chosen on the validation requests (docs/study.md).
+        best = Setting(regime=regime, start="stage1", prompts=scale.prompts[regime], adapter="rewriter")
+        cycles = range(2, most + 1)
+    else:
+        best = Setting(regime=regime, start="prompt", prompts=scale.prompts[regime], cycles=most, floor=0.5)
+        cycles = range(1, most)
 
     def other(factor: str, name: str, **changes: Any) -> Setting:
         return replace(best, name=f"{factor}-{name}".replace("+", "-"), factor=factor, **changes)
@@ -175,9 +169,11 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
         found.append(other("objective", objective, **further))
     if regime == "known":
         found += [other("start", "prompt", start="prompt"), other("adapter", "fresh", adapter="fresh")]
-    found += [other("wording", "lexicon", wording="lexicon"), other("floor", "0.9", floor=0.9)]
-    found += [other("prompts", str(size), prompts=size) for size in scale.sizes[regime]]
-    found += [other("cycles", str(number), cycles=number) for number in range(2, scale.cycles + 1)]
+        found += [other("wording", "lexicon", wording="lexicon")]
+    floor = 0.9 if regime == "known" else 0.7
+    found += [other("floor", str(floor), floor=floor)]
+    found += [other("prompts", str(size), prompts=size) for size in scale.sizes.get(regime, ())]
+    found += [other("cycles", str(number), cycles=number) for number in cycles]
     return [
         *found,
         other("targets", "shuffled", targets="shuffled"),
@@ -185,12 +181,21 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
     ]
 
 
-def trained_often(scale: Scale, setting: Setting) -> bool:
-    """Whether a setting is trained as often as the best one: that of the last cycle too, where captions are unknown.
+def needed(table: Sequence[Setting], names: Sequence[str]) -> list[Setting]:
+    """The settings that were named, and those of the cycles that come before theirs; all where none was named."""
+    chosen = [item for item in table if item.name in names or not names]
+    most = max((item.cycles for item in chosen), default=0)
+    return [item for item in table if item in chosen or (item.factor in (BEST, "cycles") and item.cycles < most)]
 
-    There the first cycle finds few targets, so that what the loop can do shows after the last one.
+
+def of_cycle(table: Sequence[Setting], cycle: int) -> Setting:
+    """The setting that learns from so many cycles, and else is the best one.
+
+    Args:
+        table: From `settings`.
+        cycle: From 1.
     """
-    return setting.name == BEST or (setting.regime == "unknown" and setting.cycles == scale.cycles)
+    return next(item for item in table if item.factor in (BEST, "cycles") and item.cycles == cycle)
 
 
 def check_names(names: Sequence[str], scale: Scale, regimes: Sequence[Regime]) -> None:
