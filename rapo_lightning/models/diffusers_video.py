@@ -26,6 +26,7 @@ from .diffusers_speed import (
 from .drafts import settings_text
 from .memory import is_out_of_memory
 from .phases import StepsThenDecode, phase
+from .pipeline_call import check_call
 from .pipeline_folder import check_pipeline_folder
 from .placement import CPU, Placement, Policy
 from .prompt_cache import PromptCache, filled_size, read_apart
@@ -82,10 +83,10 @@ class DiffusersVideoModel:
                 `taylorseer`, `mag`, `sea`) and the arguments of its configuration in diffusers, such as `threshold`.
 
         Raises:
-            UserError: If diffusers has no such pipeline, scheduler or cache, an attention backend is not installed, or a
-                number is out of range.
+            UserError: If diffusers has no such pipeline, scheduler or cache, the pipeline no such argument, an attention
+                backend is not installed, or a number is out of range.
         """
-        _diffusers_class(pipeline, "DiffusionPipeline", "pipeline")
+        check_call(_diffusers_class(pipeline, "DiffusionPipeline", "pipeline"), call or {}, "call")
         if batch_size < 1 or fps <= 0:
             raise UserError(f"`batch_size` must be at least 1 and `fps` above 0. Got {batch_size} and {fps}.")
         self.name, self.pipeline_class, self.call, self.fps = checkpoint, pipeline, dict(call or {}), fps

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from .base import VideoModel
+from .pipeline_call import check_call
 
 _OF_TEXTS = {"prompt", "prompt_2", "negative_prompt", "negative_prompt_2", "prompt_template", "max_sequence_length"}
 """Arguments of a call that decide what a text encoder reads."""
@@ -32,7 +33,8 @@ class DraftVideoModel:
             call: Arguments of the call.
 
         Raises:
-            UserError: If the model has no call whose arguments could be others, or these change what its text encoder reads.
+            UserError: If the model has no call whose arguments could be others, its pipeline no such argument, or these change
+                what its text encoder reads.
         """
         self._model = cast(Any, model)
         if not callable(getattr(model, "generate_by", None)):
@@ -45,6 +47,7 @@ class DraftVideoModel:
                 "`stage2.draft.call` must leave what the text encoder reads as it is: texts are read once for drafts and others. "
                 f"Got {', '.join(changed)}; leave it out, or change `video_model` itself."
             )
+        _check(str(getattr(model, "pipeline_class", "")), call)
         self._call = {**self._model.call, **call}
         self.name, self.fps = model.name, model.fps
         self.shortcuts = "; ".join(
@@ -76,3 +79,10 @@ class DraftVideoModel:
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         """One draft per prompt; see `base.VideoModel`."""
         return self._model.generate_by(prompts, seeds, self._call)  # type: ignore[no-any-return]
+
+
+def _check(pipeline: str, call: Mapping[str, Any]) -> None:
+    import diffusers  # late, as elsewhere: most commands need none of it
+
+    if isinstance(found := getattr(diffusers, pipeline, None), type):
+        check_call(found, call, "stage2.draft.call")

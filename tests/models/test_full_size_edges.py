@@ -45,6 +45,24 @@ def test_a_draft_with_another_negative_prompt_is_one_sentence() -> None:
         DraftVideoModel(Other(), {"negative_prompt": "grey"})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (
+            {"num_inference_step": 4},
+            r"WanPipeline takes\. Got 'num_inference_step'; did you mean num_inference_steps\?",
+        ),
+        ({"zzz": 1}, r"Got 'zzz'; take some of .*height"),
+        ({"generator": 1}, r"Got 'generator'; leave it out"),
+    ],
+)
+def test_what_a_pipeline_does_not_take_is_refused_before_it_loads(call: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=f"`call` must .*{told}"):
+        DiffusersVideoModel("lab/video_model", call=call)
+    with pytest.raises(UserError, match=f"`stage2.draft.call` must .*{told}"):
+        DraftVideoModel(DiffusersVideoModel("lab/video_model"), call)
+
+
 def test_texts_that_do_not_fit_are_read_in_the_halved_batch() -> None:
     sizes: list[int] = []
 
