@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from ..checkpoints import loading, locate
 from ..data.ids import derived_seed
+from ..errors import RunError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -25,12 +26,63 @@ def with_adapter(model: Any, adapter: str, key: str) -> Any:
         model: The base.
         adapter: PEFT folder.
         key: Name that PEFT keeps it under.
+
+    Raises:
+        RunError: If it cannot be loaded, or its weights are not those of the model's layers.
     """
     from peft import PeftModel
 
     with loading("adapter", adapter):
-        return PeftModel.from_pretrained(
+        adapted = PeftModel.from_pretrained(
             model, locate(adapter), adapter_name=key, autocast_adapter_dtype=needs_float32(adapter)
+        )
+        check_fit(adapted, adapter, key)
+        return adapted
+
+
+def add_adapter(model: Any, adapter: str, key: str) -> None:
+    """Puts a further adapter on a model that `with_adapter` made.
+
+    Args:
+        model: The model.
+        adapter: PEFT folder.
+        key: Name that PEFT keeps it under.
+
+    Raises:
+        RunError: As `with_adapter`.
+    """
+    with loading("adapter", adapter):
+        model.load_adapter(locate(adapter), adapter_name=key, autocast_adapter_dtype=needs_float32(adapter))
+        check_fit(model, adapter, key)
+
+
+def check_fit(model: Any, adapter: str, key: str) -> None:
+    """Looks whether an adapter that was loaded has weights for every layer it is on.
+
+    PEFT passes over layers that do not fit, so that the base alone would answer.
+
+    Args:
+        model: A PEFT model with the adapter.
+        adapter: PEFT folder.
+        key: Name that PEFT keeps it under.
+
+    Raises:
+        RunError: If a layer's weights are missing, belong to no layer, or are no finite numbers.
+    """
+    from peft import get_peft_model_state_dict, load_peft_weights
+
+    read = load_peft_weights(locate(adapter), device="cpu")
+    stored = {name: value for name, value in read.items() if "lora_" in name}
+    placed = get_peft_model_state_dict(model, adapter_name=key, save_embedding_layers=False)
+    differing = sorted(stored.keys() ^ {name for name in placed if "lora_" in name})
+    broken = sorted(name for name, value in stored.items() if not value.isfinite().all())
+    if differing or broken:
+        found = (
+            f"{differing[0]} on one side alone" if differing else f"{broken[0]} with values that are no finite numbers"
+        )
+        raise RunError(
+            f"An adapter must have finite weights for the layers of its base, each and no others. Got {adapter} with {found}; "
+            "take the base that it was trained on, or copy or train the adapter anew."
         )
 
 
@@ -54,6 +106,18 @@ def _nf4(dtype: torch.dtype, device: torch.device | str) -> dict[str, Any]:
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     return {"quantization_config": config, "device_map": {"": device}}
+
+
+def context_of(checkpoint: str) -> int | None:
+    """Most tokens that a model was made for, None where its configuration knows no end; its weights are not read.
+
+    Args:
+        checkpoint: Name in the checkpoint manifest, folder, or hub id.
+    """
+    path = locate(checkpoint)
+    with loading("language model", path):
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
+    return getattr(config, "max_position_embeddings", None)
 
 
 def tokenizer_of(path: str) -> PreTrainedTokenizerBase:

@@ -23,7 +23,9 @@ VOCABULARY = "vocabulary.txt"
 """Words of the training pairs, one a line; not every refiner has it."""
 _REQUIRED = ("base_model", "system", "sampling", "seed")
 """Fields of `refiner.yaml` without which it was cut off, or is none."""
-_OF_LORA = ("r", "lora_alpha", "target_modules", "base_model_name_or_path")
+_OF_LORA: dict[str, type | tuple[type, ...]] = {
+    "r": int, "lora_alpha": (int, float), "target_modules": (list, str), "base_model_name_or_path": str,
+}  # fmt: skip
 """Fields of `adapter_config.json` without which neither PEFT nor vLLM can place the adapter."""
 _NO_FIELDS = {"path", "vocabulary"}
 
@@ -106,9 +108,8 @@ def _none(folder: str | Path, missing: str) -> UserError:
 
 
 def _read_config(path: Path) -> RefinerFolder:
-    known = path / VOCABULARY
+    vocabulary = _read_vocabulary(path / VOCABULARY)
     try:
-        vocabulary = frozenset(known.read_text(encoding="utf-8").split()) if known.is_file() else frozenset()
         loaded = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(loaded, dict):
             raise TypeError(f"a {type(loaded).__name__} instead of fields")
@@ -129,12 +130,25 @@ def _read_config(path: Path) -> RefinerFolder:
     return RefinerFolder(path=path, vocabulary=vocabulary, **dict(fields.items()))
 
 
+def _read_vocabulary(path: Path) -> frozenset[str]:
+    try:
+        return frozenset(path.read_text(encoding="utf-8").split()) if path.is_file() else frozenset()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"A refiner's {VOCABULARY} must be UTF-8, a word a line. Got {path}: {error}; restore the file, or delete it: no word is "
+            "known then."
+        ) from error
+
+
 def _check_adapter_config(path: Path) -> None:
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
         missing = [name for name in _OF_LORA if not loaded.get(name)]
         if missing:
             raise ValueError(f"no {', '.join(missing)}")
+        wrong = [name for name, kinds in _OF_LORA.items() if not isinstance(loaded[name], kinds)]
+        if wrong:
+            raise ValueError(f"{loaded[wrong[0]]!r} as {wrong[0]}")
     except (ValueError, AttributeError) as error:
         raise UserError(
             f"A refiner's {ADAPTER_CONFIG} must say {', '.join(_OF_LORA)}. Got {path}: {error}; copy it anew, or run "

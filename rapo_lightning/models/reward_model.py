@@ -10,10 +10,10 @@ from typing import Any
 import torch
 import yaml
 
-from ..checkpoints import loading, locate
+from ..checkpoints import loading, locate, weights_identity
 from ..data.resources import find
 from ..errors import UserError
-from .causal_model import tokenizer_of
+from .causal_model import check_fit, tokenizer_of
 from .chat_template import encode_pairs
 from .refiner import refiner_messages
 
@@ -52,7 +52,7 @@ def read_reward_folder(folder: str | Path) -> tuple[Path, RewardFolder]:
         if place is None:
             raise FileNotFoundError(str(folder))
         return place, RewardFolder(**yaml.safe_load((place / CONFIG).read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, TypeError) as error:
+    except (OSError, yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
         raise UserError(
             f"A reward model is a folder with {CONFIG} and a PEFT adapter. Got {str(folder)!r}: {str(error)[:200].rstrip('.')}; "
             "train one with `finetune --stage3.objective reward`."
@@ -111,14 +111,24 @@ class RewardModel:
         if self._model is None:
             from peft import PeftModel
 
+            self._check_base()
             on_gpu = torch.cuda.is_available()
             base, self._tokenizer = load_classifier(
                 self.settings.base_model, torch.bfloat16 if on_gpu else torch.float32
             )  # fmt: skip
             with loading("reward model", self.path):
                 model = PeftModel.from_pretrained(base, str(self.path))
+                check_fit(model, str(self.path), "default")
             self._model = model.to("cuda" if on_gpu else "cpu").eval()
         return self._model, self._tokenizer
+
+    def _check_base(self) -> None:
+        trained_on, base = self.settings.base_identity, self.settings.base_model
+        if trained_on and weights_identity(base) != trained_on:
+            raise UserError(
+                f"The reward model in {self.path} was trained on other weights than {base!r} has here. Got {weights_identity(base)} instead "
+                f"of {trained_on}; fetch those, or train it anew."
+            )
 
     def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """One number for each request and prompt, in order."""

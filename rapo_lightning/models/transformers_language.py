@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from ..checkpoints import locate
 from ..data.ids import derived_seed
 from ..prompting.chat import Messages, Sampling
-from .causal_model import adapter_key, load_causal_model, needs_float32, with_adapter
+from .causal_model import adapter_key, add_adapter, load_causal_model, with_adapter
 from .chat_template import encode_conversations
 from .choosing import first_tokens, likelihoods
 from .sampling import processors
@@ -91,7 +90,7 @@ class TransformersLanguageModel:
         if self._peft is None:
             self._peft = with_adapter(self.model, adapter, key)
         elif key not in self._peft.peft_config:
-            self._peft.load_adapter(locate(adapter), adapter_name=key, autocast_adapter_dtype=needs_float32(adapter))
+            add_adapter(self._peft, adapter, key)
         self.model.eval()
 
     def complete(

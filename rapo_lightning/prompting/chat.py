@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 Messages = list[dict[str, str]]
@@ -23,9 +24,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 1 or self.max_new_tokens < 1:
+        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1 or self.top_k < 1 or self.max_new_tokens < 1:
             raise ValueError(
-                "Sampling needs temperature >= 0, 0 < top_p <= 1, top_k >= 1 and max_new_tokens >= 1. "
+                "Sampling needs a finite temperature >= 0, 0 < top_p <= 1, top_k >= 1 and max_new_tokens >= 1. "
                 f"Got temperature={self.temperature}, top_p={self.top_p}, top_k={self.top_k}, "
                 f"max_new_tokens={self.max_new_tokens}."
             )

@@ -162,10 +162,11 @@ class Grpo:
                 not isinstance(name, str)
                 or (name not in REWARDS and "." not in name)
                 or not isinstance(item.get("weight", 1.0), (int, float))
+                or not math.isfinite(item.get("weight", 1.0))
             ):
                 raise ValueError(
                     f"`stage3.grpo.rewards[{place}]` must be {{reward: NAME, weight: 1.0, ...}} with one of {', '.join(REWARDS)}, "
-                    f"or a class of yours. Got {item}; correct it."
+                    f"or a class of yours, and a finite weight. Got {item}; correct it."
                 )
         if not names or len(set(names)) < len(names):
             raise ValueError(f"`stage3.grpo.rewards` must name at least one reward, and each once. Got {names}.")

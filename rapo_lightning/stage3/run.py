@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from ..checkpoints import weights_identity
 from ..console import say
 from ..errors import UserError
-from ..models.causal_model import load_causal_model
+from ..models.causal_model import context_of, load_causal_model
 from ..models.refiner_folder import RefinerFolder, read_refiner
 from ..recipe import Recipe
 from ..recipe.components import check
@@ -44,6 +44,16 @@ def base_checkpoint(recipe: Recipe) -> str:
     return str(arguments["checkpoint"])
 
 
+def _check_context(recipe: Recipe, base: str) -> None:
+    """Raises UserError where pairs may be longer than what the base was made for: some models end there, others guess on."""
+    longest, context = recipe.stage3.max_length, context_of(base)
+    if context is not None and longest > context:
+        raise UserError(
+            f"`stage3.max_length` must not exceed the context of the language model. Got {longest} tokens, and {base} has {context}; "
+            "lower it."
+        )
+
+
 def make_plans(recipe: Recipe, folder: Path, base: str, views: PairViews) -> list[Plan]:
     """The trainings that make a refiner, each going on with the adapter of the one before.
 
@@ -54,9 +64,10 @@ def make_plans(recipe: Recipe, folder: Path, base: str, views: PairViews) -> lis
         views: The pairs.
 
     Raises:
-        UserError: If an objective has nothing to learn from, its engine cannot train it, or no training can begin with
-            `stage3.lora.start`.
+        UserError: If pairs may be longer than the base's context, an objective has nothing to learn from, its engine cannot train
+            it, or no training can begin with `stage3.lora.start`.
     """
+    _check_context(recipe, base)
     plans: list[Plan] = []
     found = read_start(recipe.stage3.lora, base)
     start = found.identity() if found else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from peft import load_peft_weights, set_peft_model_state_dict
+from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
 from ..checkpoints import weights_identity
 from ..errors import UserError
@@ -43,7 +43,9 @@ def read_start(lora: Lora, base: str) -> RefinerFolder | None:
     has: dict[str, object] = {"r": kept["r"], "alpha": kept["lora_alpha"], "variant": variant}
     if lora.target_modules != [ALL_LINEAR]:
         wanted["target_modules"] = sorted(lora.target_modules)
-        has["target_modules"] = sorted(kept["target_modules"])
+        # PEFT takes a pattern too.
+        named = kept["target_modules"]
+        has["target_modules"] = sorted(named) if isinstance(named, list) else named
     differing = [name for name in wanted if wanted[name] != has[name]]
     if differing:
         told = ", ".join(f"{name} {has[name]} instead of {wanted[name]}" for name in differing)
@@ -64,10 +66,17 @@ def begin_with(model: Any, start: RefinerFolder) -> None:
         UserError: If the adapter has not exactly the layers of the model's.
     """
     weights = load_peft_weights(str(start.path), device="cpu")
-    told = set_peft_model_state_dict(model, weights)
-    lacking = [name for name in told.missing_keys if ".default." in name]
-    if lacking or told.unexpected_keys:
+    here = get_peft_model_state_dict(model, save_embedding_layers=False)
+    differing = sorted(weights.keys() ^ here.keys())
+    differing += [name for name in here.keys() & weights.keys() if here[name].shape != weights[name].shape]
+    if differing:
         raise UserError(
-            f"`stage3.lora.start` must be an adapter of the same layers. Got {start.path}, whose {(lacking + told.unexpected_keys)[0]} "
-            "does not fit; choose another refiner, or leave it out."
+            f"`stage3.lora.start` must be an adapter of the same layers. Got {start.path}, whose {differing[0]} does not fit; choose "
+            "another refiner, or leave it out."
         )
+    broken = [name for name, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise UserError(
+            f"`stage3.lora.start` must have finite weights. Got {start.path} with {broken[0]}; copy it anew, or leave it out."
+        )
+    set_peft_model_state_dict(model, weights)

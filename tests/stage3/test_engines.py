@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from transformers import Trainer
 
 from rapo_lightning import Refiner
 from rapo_lightning.cli import main
-from rapo_lightning.errors import UserError
+from rapo_lightning.errors import RunError, UserError
 from rapo_lightning.models import RewardModel
 from rapo_lightning.prompting.answers import Refined
 from rapo_lightning.recipe.files import load_recipe
@@ -224,6 +225,24 @@ def test_a_reward_model_prefers_what_won_and_rewards_and_chooses_by_it(
     assert contents(tmp_path / "run") == before
     with pytest.raises(UserError, match="A reward model is a folder with reward.yaml"):
         RewardModel.from_pretrained(tmp_path)
+
+
+def test_a_reward_model_without_its_weights_or_its_base_gives_no_numbers(recipe: Path, tmp_path: Path) -> None:
+    assert finetune(recipe, tmp_path / "run", "reward", "auto", "--stage3.reward.epochs", "1") == 0
+    folder = tmp_path / "run/reward"
+    config, weights = folder / "reward.yaml", folder / "adapter_model.safetensors"
+    whole, told = load_file(weights), config.read_text()
+    first = min(whole)
+    save_file({name: value for name, value in whole.items() if name != first}, weights)
+    with pytest.raises(RunError, match=rf"finite weights for the layers.* with {first} on one side alone"):
+        RewardModel.from_pretrained(folder).scores([("a", "b")])
+    save_file(whole, weights)
+    config.write_text(told.replace("base_identity: ", "base_identity: '0'  # "))
+    with pytest.raises(UserError, match=r"was trained on other weights than .* instead of 0; fetch those"):
+        RewardModel.from_pretrained(folder).scores([("a", "b")])
+    config.write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"A reward model is a folder with reward\.yaml"):
+        RewardModel.from_pretrained(folder)
 
 
 def test_validate_knows_what_an_engine_trains(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

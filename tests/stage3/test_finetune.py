@@ -243,6 +243,8 @@ def test_finetune_without_trajectories_says_what_to_do(
         ({"stage3__optimizer__batch_size": 3, "stage3__optimizer__micro_batch_size": 2}, "micro_batch_size divides"),
         ({"stage3__optimizer__micro_batch_size": 0}, "micro_batch_size divides"),
         ({"stage3__lora__r": 0}, "r and alpha >= 1"),
+        ({"stage3__max_length": 5000}, "must not exceed the context of the language model. Got 5000 tokens, and"),
+        ({"stage3__sampling__temperature": float("nan")}, "a finite temperature >= 0"),
         ({"trainer__strategy": "fsdp"}, "`trainer"),
     ],
 )

@@ -142,6 +142,7 @@ def test_a_reward_that_fails_is_named(
         (["--stage3.grpo.group", "5"], "must be a multiple of `stage3.grpo.group`. Got 16 and 5"),
         (["--stage3.optimizer.batch_size", "320"], "takes 40 requests a step"),
         (["--stage3.grpo.rewards", "[]"], "must name at least one reward"),
+        (["--stage3.grpo.rewards", "[{reward: length, weight: .nan}]"], "and a finite weight. Got"),
         (
             ["--stage3.grpo.rewards", "[{reward: beauty}]"],
             "with one of faithfulness, length, usable, model, service, video",

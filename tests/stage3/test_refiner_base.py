@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from rapo_lightning import Refiner
 from rapo_lightning.cli import main
-from rapo_lightning.errors import UserError
+from rapo_lightning.errors import RunError, UserError
+from rapo_lightning.models import TransformersLanguageModel
 from rapo_lightning.models.refiner_folder import read_refiner
 
 ALLOW = ("--allow_package", "tests")
@@ -114,6 +115,35 @@ def test_an_adapter_without_its_weights_or_its_rank_is_refused(copied: Path) -> 
     config.write_text(json.dumps(whole))
     save_file({"x": torch.zeros(1)}, copied / "refiner/adapter_model.safetensors")
     with pytest.raises(UserError, match="must hold LoRA weights"):
+        read_refiner(copied / "refiner")
+
+
+@pytest.mark.parametrize("damage", ["missing", "other", "nan"])
+def test_an_adapter_that_is_not_of_its_base_does_not_leave_the_base_alone(copied: Path, damage: str) -> None:
+    path = copied / "refiner/adapter_model.safetensors"
+    weights = load_file(path)
+    name = min(weights)
+    value = weights.pop(name)
+    if damage != "missing":
+        weights |= {name: value * torch.nan} if damage == "nan" else {name.replace("layers.0", "layers.7"): value}
+    save_file(weights, path)
+    with pytest.raises(RunError, match=r"finite weights for the layers of its base, each and no others\. Got .*lora_A"):
+        Refiner.from_pretrained(copied / "refiner")("a ball")
+
+
+def test_a_second_adapter_that_cannot_be_loaded_is_named(copied: Path, language_model: Path) -> None:
+    model = TransformersLanguageModel(str(language_model), dtype="float32")
+    model.switch(str(copied / "refiner"))
+    other = shutil.copytree(copied / "refiner", copied / "other")
+    config = json.loads((other / "adapter_config.json").read_text())
+    (other / "adapter_config.json").write_text(json.dumps({**config, "r": 2 * config["r"]}))
+    with pytest.raises(RunError, match=r"The adapter cannot be loaded from .*other\. Got RuntimeError"):
+        model.switch(str(other))
+
+
+def test_a_damaged_vocabulary_is_named(copied: Path) -> None:
+    (copied / "refiner/vocabulary.txt").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"vocabulary\.txt must be UTF-8.*or delete it"):
         read_refiner(copied / "refiner")
 
 

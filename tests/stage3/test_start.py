@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from tests.stage3.test_engines import finetune, logged, recipe  # noqa: F401
 
@@ -57,3 +60,24 @@ def test_a_start_that_does_not_fit_is_said_before_a_model_is_loaded(
         assert message in capsys.readouterr().err
     assert finetune(recipe, tmp_path / "second", "reward", "trl", *start) == 2
     assert "a reward model begins with a fresh one" in capsys.readouterr().err
+
+
+def test_a_damaged_start_is_said(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
+) -> None:  # fmt: skip
+    assert finetune(recipe, tmp_path / "first", "sft", "lightning", "--stage3.epochs", "1") == 0
+    start = tmp_path / "first/refiner"
+    weights, config = start / "adapter_model.safetensors", start / "adapter_config.json"
+    whole, settings = load_file(weights), json.loads(config.read_text())
+    name = min(whole)
+    for changed, message in (
+        ({**whole, name: torch.cat([whole[name]] * 2)}, f"whose {name} does not fit"),
+        ({**whole, name: whole[name] * torch.nan}, f"must have finite weights. Got {start} with {name}"),
+    ):
+        save_file(changed, weights)
+        assert finetune(recipe, tmp_path / "second", "sft", "lightning", "--stage3.lora.start", str(start)) == 2
+        assert message in capsys.readouterr().err
+    for targets, message in ((5, "Got 5 as target_modules"), (".*q_proj", "target_modules .*q_proj instead of")):
+        config.write_text(json.dumps({**settings, "target_modules": targets}))
+        assert finetune(recipe, tmp_path / "second", "sft", "lightning", "--stage3.lora.start", str(start)) == 2
+        assert message.removeprefix("Got ") in capsys.readouterr().err

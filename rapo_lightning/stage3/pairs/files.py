@@ -10,17 +10,19 @@ from datasets import Dataset
 
 from ...console import say
 from ...data.store import make_folder
-from ...errors import RunError
+from ...errors import RunError, UserError
 from ...running.folder import write_text
 from ..hub import push_folder
 from .views import FEATURES, PairViews
 
+_OPENING = "Training pairs of a prompt refiner for text-to-video, made by rapo-lightning"
+"""By this a card is known to be one of an earlier export."""
 _CARD = """\
 ---
 configs:
 {configs}tags: [prompt-refinement, text-to-video, rapo-lightning]
 ---
-Training pairs of a prompt refiner for text-to-video, made by rapo-lightning: {funnel}. In TRL's conversational format, with the
+{opening}: {funnel}. In TRL's conversational format, with the
 prompt's id and by how much the mean score exceeds that of round 0 (`sft`, `unpaired`) or of the rejected round (`preference`). No
 prompt is in two splits.
 """
@@ -41,8 +43,14 @@ def write_views(views: PairViews, folder: Path) -> None:
         folder: Folder to write; an earlier export in it is replaced.
 
     Raises:
+        UserError: If the folder has a README.md of something else, such as a run's or a refiner's.
         RunError: If the disk is full or read-only.
     """
+    card = folder / "README.md"
+    if card.is_file() and _OPENING not in card.read_text(encoding="utf-8", errors="replace"):
+        raise UserError(
+            f"`--views` writes a folder of its own, with a README.md. Got {folder}, whose README.md is of something else; name a new folder."
+        )
     configs = ""
     for name in FEATURES:
         splits = views.view(name)
@@ -55,7 +63,7 @@ def write_views(views: PairViews, folder: Path) -> None:
             configs += _VIEW.format(name=name) + "".join(_SPLIT.format(name=name, split=split) for split in filled)
         told = ", ".join(f"{len(data)} {split}" for split, data in filled.items())
         say(f"{name}: {told + f' in {folder / name}' if told else 'no examples, nothing written'}")
-    write_text(folder / "README.md", _CARD.format(configs=configs, funnel=views.funnel))
+    write_text(card, _CARD.format(configs=configs, opening=_OPENING, funnel=views.funnel))
 
 
 def _write(data: Dataset, path: Path) -> None:

@@ -88,12 +88,13 @@ def refuse_none(funnel: Funnel) -> None:
         return
     place = next(number for number, step in enumerate(funnel.steps) if not step.kept)
     before, taker = funnel.steps[place - 1], funnel.steps[place]
-    equal = all(len({mean_score(row) for row in candidate.rounds}) == 1 for candidate in funnel.steps[0].kept)
-    way_out = (
-        "all rounds of a prompt score the same, so add a verifier that tells them apart"
-        if equal and funnel.recipe_hashes
-        else "relax it in `stage3.pairs`, or collect more"
-    )
+    everything = funnel.steps[0].kept
+    equal = all(len({mean_score(row) for row in candidate.rounds}) == 1 for candidate in everything)
+    way_out = "relax it in `stage3.pairs`, or collect more"
+    if funnel.recipe_hashes and not scored([candidate.row for candidate in everything]):
+        way_out = "no round has a score, so let `collect` score the videos"
+    elif funnel.recipe_hashes and equal:
+        way_out = "all rounds of a prompt score the same, so add a verifier that tells them apart"
     raise UserError(
         f"Fine-tuning needs pairs. Got none: `{taker.name}` took the last {len(before.kept)}, of {before.prompts} prompts, of "
         f"{len(funnel.steps[0].kept)} rows in {funnel.source}; {way_out}."

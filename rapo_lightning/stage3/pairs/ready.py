@@ -34,7 +34,7 @@ def ready_candidates(source: str) -> tuple[list[Candidate], int]:
     rows: list[Row] = []
     for split, given in found.items():
         _check_columns(list(given[0]) if given else ["prompt", "completion"], source)
-        rows += [_row(row, split) for row in given]
+        rows += [_row(row, split, source) for row in given]
     complete = [row for row in rows if row["source_prompt"] and row["prompt"]]
     if not complete:
         raise UserError(f"Ready pairs need a row with both texts. Got no complete row of {len(rows)} in {source}.")
@@ -47,8 +47,9 @@ def ready_candidates(source: str) -> tuple[list[Candidate], int]:
     return candidates, len(rows) - len(complete)
 
 
-def _row(given: Mapping[str, Any], split: str) -> Row:
-    request, text = _text(given["prompt"], "user"), _text(given["completion"], "assistant")
+def _row(given: Mapping[str, Any], split: str, source: str) -> Row:
+    request = _text(given["prompt"], "user", "prompt", source)
+    text = _text(given["completion"], "assistant", "completion", source)
     law = str(given.get("phys_law") or "")
     rest = {name: value for name, value in given.items() if name not in ("prompt", "completion")}
     scores = {name: float(value) for name, value in rest.items() if name.startswith("score_") and _is_number(value)}
@@ -66,11 +67,18 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _text(value: Any, role: str) -> str:
+def _text(value: Any, role: str, column: str, source: str) -> str:
     """A text, or the last turn of a role: the recipe's own instruction stands before it."""
-    if isinstance(value, list):
-        value = next((turn.get("content") for turn in reversed(value) if turn.get("role") == role), "")
-    return str(value or "").strip()
+    found = value
+    if isinstance(value, list) and all(isinstance(turn, Mapping) for turn in value):
+        found = next((turn.get("content") for turn in reversed(value) if turn.get("role") == role), None)
+    # Anything else would be trained on as Python writes it.
+    if found is not None and not isinstance(found, str):
+        raise UserError(
+            f"Ready pairs have texts, or turns with a role and a text, in prompt and completion. Got {str(value)[:120]} as a "
+            f"{column} in {source}; turn that column into texts."
+        )
+    return (found or "").strip()
 
 
 def _read(source: str) -> dict[str, list[Row]]:

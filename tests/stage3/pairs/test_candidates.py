@@ -112,6 +112,15 @@ def test_bad_csvs_are_named(tmp_path: Path, content: str, message: str) -> None:
         ready_candidates(str(path))
 
 
+@pytest.mark.parametrize("given", [["a", "b"], {"text": "a"}, [{"role": "user", "content": [{"text": "a"}]}], 3])
+def test_what_is_no_text_is_not_trained_on_as_python_writes_it(tmp_path: Path, given: Any) -> None:
+    Dataset.from_dict({"prompt": [given], "completion": ["x"]}).to_parquet(tmp_path / "p.parquet")
+    with pytest.raises(
+        UserError, match=r"have texts, or turns.* as a prompt in .*p\.parquet; turn that column into texts"
+    ):
+        ready_candidates(str(tmp_path / "p.parquet"))
+
+
 def test_bad_datasets_are_named(tmp_path: Path) -> None:
     Dataset.from_dict({"text": ["a"]}).to_parquet(tmp_path / "text.parquet")
     with pytest.raises(UserError, match=r"need the columns prompt and completion. Got \['text'\]"):

@@ -174,6 +174,19 @@ def test_views_are_parquet_that_plain_datasets_reads(exported: Path, tmp_path: P
                      "unpaired": {"train": 16, "validation": 4}}  # fmt: skip
 
 
+def test_views_replace_an_earlier_export_and_no_other_card(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [main(["export", str(run), "--views", str(tmp_path / "views")]) for _ in range(2)] == [0, 0]
+    card = tmp_path / "refiner/README.md"
+    card.parent.mkdir()
+    card.write_text("A refiner.")
+    assert main(["export", str(run), "--views", str(card.parent)]) == 2
+    assert "whose README.md is of something else; name a new folder" in capsys.readouterr().err
+    assert [path.name for path in card.parent.iterdir()] == ["README.md"]
+    assert card.read_text() == "A refiner."
+
+
 def test_exported_pairs_can_be_trained_on_again(
     recipe: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

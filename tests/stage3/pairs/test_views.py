@@ -132,6 +132,9 @@ def test_what_took_all_pairs_is_said() -> None:
     equal = candidates(trajectory("x", (0.5, 0.5), (0.5, 0.5)))
     with pytest.raises(UserError, match="all rounds of a prompt score the same, so add a verifier"):
         refuse_none(Funnel("run", [Step("all", equal), Step("margin", [])], recipe_hashes=["h"]))
+    unscored = candidates(trajectory("x", (None, None), (None, None)))
+    with pytest.raises(UserError, match="no round has a score, so let `collect` score the videos"):
+        refuse_none(Funnel("run", [Step("all", unscored), Step("margin", [])], recipe_hashes=["h"]))
     refuse_none(Funnel("run", [Step("all", found)]))
 
 
