@@ -11,6 +11,9 @@ from ...data.ranking import Ranking, known_score, mean_gap
 from ...data.store import Row
 from ...data.trajectory import score_columns
 
+GIVEN_GAP = "gap"
+"""Column of a ready pair's row with the `score_gap` of the view that it was exported in; no verifier's score."""
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -45,8 +48,8 @@ class Candidate:
 
     @property
     def gap(self) -> float:
-        """Mean score minus that of round 0, over the verifiers that scored both; NaN if none did."""
-        return math.nan if self.start is None else mean_gap(self.row, self.start)
+        """Mean score minus that of round 0, over the verifiers that scored both; NaN if none did; a ready pair's is what it came with."""
+        return self.row.get(GIVEN_GAP, math.nan) if self.start is None else mean_gap(self.row, self.start)
 
 
 class Reader(Protocol):

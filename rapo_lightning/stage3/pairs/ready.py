@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from ...data.store import Row
 from ...data.tables import read_table
 from ...data.trajectory import score_columns
 from ...errors import UserError
-from .filter import Candidate
+from .filter import GIVEN_GAP, Candidate
 
 SPLIT = "split"
 """Column of a ready pair's row that says where the dataset put it; empty where it has no splits."""
@@ -34,6 +35,7 @@ def ready_candidates(source: str) -> tuple[list[Candidate], int]:
     rows: list[Row] = []
     for split, given in found.items():
         _check_columns(list(given[0]) if given else ["prompt", "completion"], source)
+        _refuse_bad(given, source)
         rows += [_row(row, split, source) for row in given]
     complete = [row for row in rows if row["source_prompt"] and row["prompt"]]
     if not complete:
@@ -51,11 +53,13 @@ def _row(given: Mapping[str, Any], split: str, source: str) -> Row:
     request = _text(given["prompt"], "user", "prompt", source)
     text = _text(given["completion"], "assistant", "completion", source)
     law = str(given.get("phys_law") or "")
-    rest = {name: value for name, value in given.items() if name not in ("prompt", "completion")}
+    rest = {name: value for name, value in given.items() if name not in ("prompt", "completion", "score_gap")}
+    # Always there, so that a column of the same name is never taken for it.
+    gap = float(given["score_gap"]) if _is_number(given.get("score_gap")) else math.nan
     scores = {name: float(value) for name, value in rest.items() if name.startswith("score_") and _is_number(value)}
     own = {name: value for name, value in rest.items() if not name.startswith("score_")}
     identity = str(given.get("prompt_id") or prompt_id(request, law))
-    return {**own, **scores, "prompt_id": identity, "source_prompt": request, "phys_law": law, "prompt": text, "round": 0,
+    return {**own, **scores, GIVEN_GAP: gap, "prompt_id": identity, "source_prompt": request, "phys_law": law, "prompt": text, "round": 0,
             SPLIT: split}  # fmt: skip
 
 
@@ -107,6 +111,15 @@ def _check_columns(columns: Sequence[str], source: str) -> None:
     if not {"prompt", "completion"} <= set(columns):
         raise UserError(
             f"Ready pairs need the columns prompt and completion. Got {list(columns)} in {source}; rename two."
+        )
+
+
+def _refuse_bad(rows: Sequence[Mapping[str, Any]], source: str) -> None:
+    bad = sum(str(row.get("label")).lower() == "false" for row in rows)
+    if bad:
+        raise UserError(
+            f"Ready pairs are answers to learn. Got {bad} whose label is false in {source}, as the view `unpaired` has them; take the view "
+            "`sft`, or leave these rows out."
         )
 
 

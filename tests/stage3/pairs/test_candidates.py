@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,10 @@ def test_a_csv_and_its_incomplete_rows(tmp_path: Path) -> None:
 
 def test_without_scores_ready_pairs_do_not_compete(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
-    path.write_text("prompt,completion\na ball,a red ball\na ball,a blue ball\nsame,same\n")
+    # A column of one's own may be called as the gap is in a candidate's row.
+    path.write_text("prompt,completion,gap\na ball,a red ball,x\na ball,a blue ball,y\nsame,same,z\n")
     found, _ = ready_candidates(str(path))
+    assert all(math.isnan(candidate.gap) for candidate in found)
     usual = [{"filter": "winner"}, {"filter": "margin"}, {"filter": "words"}]
     assert len(kept(found, *usual)) == 2
     with pytest.raises(UserError, match="`floors` needs scores of a. Got data with no scores"):

@@ -11,12 +11,14 @@ import yaml
 from datasets import load_dataset
 
 from rapo_lightning.cli import main
+from rapo_lightning.data.trajectory import score_columns
 from rapo_lightning.lab.reading import CaptionReader
 from rapo_lightning.recipe import Stage3
 from rapo_lightning.recipe.files import load_recipe
 from rapo_lightning.stage3 import run as training
-from rapo_lightning.stage3.pairs import files
+from rapo_lightning.stage3.pairs import files, load_pairs
 from rapo_lightning.stage3.pairs.dry_run import dry_run_text
+from rapo_lightning.stage3.pairs.ready import ready_candidates
 from tests.helpers import tiny_recipe
 from tests.stage3.pairs.rounds import trajectory, views
 from tests.stage3.runs import write_rounds
@@ -188,11 +190,19 @@ def test_views_replace_an_earlier_export_and_no_other_card(
 
 
 def test_exported_pairs_can_be_trained_on_again(
-    recipe: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe: Path, run: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--pairs", str(exported / "sft"), "--out", str(tmp_path), "--dry_run", "true", *ALLOW]
     assert main(["finetune", str(recipe), *options]) == 0
     assert "sft: 8 for training, 2 for validation" in capsys.readouterr().out
+    again, first = (
+        load_pairs(load_recipe(recipe), folder, source).view("sft")["train"]
+        for folder, source in ((tmp_path, str(exported / "sft")), (run, ""))
+    )
+    assert again.to_list() == first.to_list()
+    assert not any(score_columns(row) for row in (item.row for item in ready_candidates(str(exported / "sft"))[0]))
+    assert main(["finetune", str(recipe), *options[:1], str(exported / "unpaired"), *options[2:]]) == 2
+    assert "whose label is false" in capsys.readouterr().err
 
 
 def test_another_recipe_chooses_other_pairs(recipe: Path, run: Path, language_model: Path, tmp_path: Path) -> None:
