@@ -1,9 +1,11 @@
 """Kills `refine --input` at random moments and runs it again: is the CSV that of an unbroken run, byte for byte?
 
     python benchmarks/kill_refine.py --kills 10 --prompts 640
+    python benchmarks/kill_refine.py --kills 0 --prompts 10000 --memory
 
 A random tiny refiner on the CPU (`tests/helpers.py`); every tenth prompt is one of before. Moments are uniform over the time of an
-unbroken run. After every second kill some bytes are torn off as well, as where the power fails: half a row is left then.
+unbroken run. After every second kill some bytes are torn off as well, as where the power fails: half a row is left then. `--memory`
+prints the most memory that a process has needed for so many prompts, and for a tenth of them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import io
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -27,6 +30,15 @@ from tests.helpers import tiny_language_model, tiny_recipe
 from tests.stage3.runs import write_rounds
 
 _CSV = "refined.csv"
+_PEAK = """
+import resource, sys, torch
+from rapo_lightning.cli import main
+torch.set_num_threads(1)
+code = main(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+sys.exit(code)
+"""
+"""Runs a command and prints the most memory in MiB that its process has had (Linux counts in KiB)."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,23 @@ def kill_once(runs: Runs, folder: Path, moment: float, expected: bytes, torn: ra
     return Outcome(moment, found.count(b"\n"), not found.endswith(b"\n"), path.read_bytes() == expected, left)
 
 
+def peak_memory(prompts: int, work: Path, language_model: Path) -> int:
+    """The most memory in MiB of a process that refines so many prompts.
+
+    Args:
+        prompts: Their number.
+        work: Folder for the run.
+        language_model: Folder of the tiny language model.
+    """
+    recipe, refiner = train(work, language_model)
+    source = write_prompts(work / "prompts.txt", prompts)
+    asked = ["refine", str(recipe), "--out", str(refiner.parent), "--input", str(source), "--output", str(work / _CSV)]
+    command = [sys.executable, "-c", _PEAK, *asked, "--allow_package", "tests"]
+    root = Path(__file__).parent.parent
+    told = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    return int(told.split()[-1])
+
+
 def measure(kills: int, prompts: int, work: Path, language_model: Path, seed: int = 0) -> list[Outcome]:
     """Kills that many runs.
 
@@ -135,11 +164,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--prompts", type=int, default=640)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         (work / "llm").mkdir()
         model = tiny_language_model(work / "llm")
+        for count in (options.prompts // 10, options.prompts) if options.memory else ():
+            (work / str(count)).mkdir()
+            print(f"{peak_memory(count, work / str(count), model)} MiB for {count} prompts")
+        if not options.kills:
+            return
         outcomes = measure(options.kills, options.prompts, work, model, options.seed)
     print("| killed after, s | lines by then | half a line | CSV equal | left behind |\n|---|---|---|---|---|")
     for item in sorted(outcomes, key=lambda item: item.moment):
