@@ -18,7 +18,8 @@ from rapo_lightning.lab.scripts.study import main
 from rapo_lightning.lab.study.pairs import permuted, write_subset
 from rapo_lightning.lab.study.prompts import HELDOUT, WRITTEN, draw_prompts, held_out
 from rapo_lightning.lab.study.runner import Deadline, read_done, run_steps
-from rapo_lightning.lab.study.settings import BEST, FULL, REGIMES, TINY, Scale, needed, of_cycle, settings
+from rapo_lightning.lab.study.scale import FULL, REGIMES, TINY, Scale
+from rapo_lightning.lab.study.settings import BEST, before, needed, settings
 from rapo_lightning.lab.study.steps import Step
 from rapo_lightning.running.interruption import INTERRUPTION
 from rapo_lightning.stage3.pairs.filter import plain
@@ -26,8 +27,7 @@ from tests.helpers import ROOT, tiny_recipe
 
 ALLOW = ("--allow_package", "tests")
 SMALL = Scale(
-    {"known": 4, "unknown": 4}, {"known": (3,)}, 2, 1, {"known": 2, "unknown": 2}, 1, 1, 1, 12, ("sft+grpo",), 4, 4, (1, 1),
-    ({"filter": "words"},),
+    {"known": (4,), "unknown": (4, 4)}, (3,), 3, 3, 2, 1, 2, 2, 1, 1, 1, 12, ("sft+grpo",), 4, 4, (1, 1), ({"filter": "words"},),
 )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def test_some_settings_alone(arguments: list[str], capsys: pytest.CaptureFixture
     ]  # fmt: skip
     assert [name for name in steps if name.startswith("collect")] == ["collect-known-stage1-thesaurus-8"]
     assert main([*arguments, "--settings", "rest", "--list"]) == 2
-    assert "no such setting. Got rest; take some of adapter-fresh, best," in capsys.readouterr().err
+    assert "no such setting. Got rest; take some of adapter-rewriter, best," in capsys.readouterr().err
 
 
 def test_later_cycles_bring_those_before(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +106,11 @@ def test_later_cycles_bring_those_before(arguments: list[str], capsys: pytest.Ca
     table = settings(FULL, "unknown")
     assert [item.name for item in needed(table, ["cycles-3"])] == ["cycles-1", "cycles-2", "cycles-3"]
     assert needed(table, []) == table
-    assert of_cycle(table, 6).name == BEST
+    assert [before(table, table[0], cycle).name for cycle in (2, 3, 4)] == ["cycles-1", "cycles-2", "cycles-3"]
+    # Where captions are known the cycles go on from the smaller collection's refiner.
+    known = settings(FULL, "known")
+    assert [item.name for item in needed(known, ["cycles-3"])] == ["prompts-2500", "cycles-2", "cycles-3"]
+    assert [item.name for item in needed(known, ["objective-sft-grpo"])] == [BEST, "objective-sft-grpo"]
 
 
 def test_some_steps_alone(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,13 +186,17 @@ def test_held_out_prompts_have_three_groups() -> None:
 @pytest.mark.parametrize("scale", [FULL, TINY, SMALL])
 @pytest.mark.parametrize("regime", REGIMES)
 def test_each_setting_differs_in_one_factor(scale: Scale, regime: str) -> None:
-    best, *others = settings(scale, regime)
-    assert len({item.name for item in others}) == len(others)
+    table = {item.name: item for item in settings(scale, regime)}
+    best, *others = table.values()
+    assert len(others) + 1 == len(settings(scale, regime))
     for item in others:
-        differing = {key for key, value in vars(item).items() if value != vars(best)[key]} - {"name", "factor"}
-        # GRPO goes on from the best refiner, which is what `sft+grpo` does.
-        allowed = {"objective", "adapter", "fields"} if item.objective == "grpo" else {item.factor}
-        assert differing == allowed, item
+        beside = vars(table[item.against])
+        differing = {key for key, value in vars(item).items() if value != beside[key]} - {"name", "factor", "against"}
+        # GRPO goes on from the best refiner with a part of the requests; another cycle is another collection.
+        allowed = {"cycles": {"prompts"}}.get(item.factor, {item.factor})
+        assert differing == ({"objective", "adapter", "fields", "prompts"} if item.objective == "grpo" else allowed), (
+            item
+        )
 
 
 def test_a_step_that_fails_ends_the_study_unless_it_is_optional(tmp_path: Path) -> None:

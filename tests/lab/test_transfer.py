@@ -12,13 +12,23 @@ from rapo_lightning.lab.reading import read_caption
 from rapo_lightning.lab.scripts import train_second_model
 from rapo_lightning.lab.scripts.transfer import main
 from rapo_lightning.lab.study.runner import read_done
-from rapo_lightning.lab.study.settings import Scale
+from rapo_lightning.lab.study.scale import Scale
 from rapo_lightning.lab.tags import read_tags
 from rapo_lightning.recipe.files import load_recipe
 from tests.helpers import ROOT, tiny_recipe
 
 ALLOW = ("--allow_package", "tests")
-SMALL = Scale({"unknown": 3}, {}, 2, 1, 2, 1, 1, 1, 12, answers=4, epochs=(1, 1), filters=({"filter": "winner"},))
+SMALL = Scale(
+    {},
+    (),
+    training_seeds=2,
+    group=1,
+    written=1,
+    video_seeds=1,
+    epochs=(1, 1),
+    filters=({"filter": "winner"},),
+    transfer=3,
+)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -76,7 +86,7 @@ def test_the_recipe_of_the_second_model_changes_what_it_must(tmp_path: Path) -> 
     folder = tmp_path / "video_model"
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
-    from rapo_lightning.lab.study.settings import FULL
+    from rapo_lightning.lab.study.scale import FULL
     from rapo_lightning.lab.study.transfer import Transfer
 
     transfer = Transfer(tmp_path, str(ROOT / "recipes/lab.yaml"), folder, FULL, ["collected", "reference"])

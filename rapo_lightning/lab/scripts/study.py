@@ -18,7 +18,7 @@ from ...errors import UserError
 from ..study.plan import PARTS, Plan
 from ..study.report import write_report
 from ..study.runner import Deadline, run_steps
-from ..study.settings import FULL, REGIMES, TINY
+from ..study.scale import FULL, REGIMES, TINY
 from ..study.steps import Step
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from ...console import say
 from ...errors import UserError
 from ..study.runner import Deadline, run_steps
-from ..study.settings import FULL, TINY
+from ..study.scale import FULL, TINY
 from ..study.transfer import PARTS, TARGETS, Transfer
 from ..study.transfer_report import write_report
 
@@ -45,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     args = _arguments(arguments)
     scale = TINY if args.tiny else FULL
-    count = args.prompts or scale.prompts["unknown"]
-    scale = replace(scale, training_seeds=args.seeds or scale.training_seeds, prompts={"unknown": count})
+    count = args.prompts or scale.transfer
+    scale = replace(scale, training_seeds=args.seeds or scale.training_seeds, transfer=count)
     options = [word for package in args.allow_package for word in ("--allow_package", package)]
     recipe = args.recipe or ("lab-quickstart" if args.tiny else "lab")
     try:

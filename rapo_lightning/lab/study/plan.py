@@ -14,19 +14,17 @@ from ...errors import UserError
 from ...models.refiner_folder import read_refiner
 from . import prompts as files
 from .pairs import write_shuffled, write_subset
+from .scale import REGIMES, Regime, Scale
 from .settings import (
     ARMS,
     BASELINES,
     BEST,
     FRESH,
     GOING_ON,
-    REGIMES,
-    Regime,
-    Scale,
     Setting,
+    before,
     check_names,
     needed,
-    of_cycle,
     refiner_fields,
     regime_fields,
     settings,
@@ -65,8 +63,8 @@ class Plan:
         tables = {regime: self.settings(regime) for regime in self.regimes}
         found = list(self._prompts([item for table in tables.values() for item in table]))
         for table in tables.values():
-            # A cycle collects by the refiner of the one before.
-            for setting in sorted(table, key=lambda item: item.cycles):
+            # A cycle collects by the refiner of the one before, and some trainings go on from the best setting's.
+            for setting in sorted(table, key=lambda item: (item.adapter == BEST, item.cycles)):
                 found += self._collections(setting)
                 for number in range(self.trainings(setting)):
                     found += self._training(setting, number)
@@ -94,10 +92,10 @@ class Plan:
     def _prompt_file(self, name: str) -> Path:
         return self.folder / "prompts" / f"{name}.csv"
 
-    def _most(self, wording: str, regime: Regime | None = None, start: str | None = None) -> int:
-        """Prompts of the largest collection of a kind, which the smaller ones are taken from."""
-        table = [item for name in self.regimes if regime in (None, name) for item in self.settings(name)]
-        return max(item.prompts for item in table if item.wording == wording and start in (None, item.start))
+    def _most(self, setting: Setting) -> int:
+        """Prompts of the largest first collection of a setting's kind, which the smaller ones are taken from."""
+        table = self.settings(setting.regime)
+        return max(item.prompts[0] for item in table if (item.wording, item.start) == (setting.wording, setting.start))
 
     def _prompts(self, table: Sequence[Setting]) -> Iterator[Step]:
         path, scale = self._prompt_file("heldout"), self.scale
@@ -108,7 +106,8 @@ class Plan:
         yield self._make.written("heldout", "prompts", held_out, scale.group, scale.written)
         yield self._make.written("examples", "prompts", lambda: files.write_examples(self._prompt_file("examples")))
         for wording in dict.fromkeys(item.wording for item in table):
-            count, target = self._most(wording), self._prompt_file(wording)
+            count = max(size for item in table if item.wording == wording for size in item.prompts)
+            target = self._prompt_file(wording)
 
             def write(target: Path = target, wording: str = wording, count: int = count) -> None:
                 files.write_prompts(target, wording, count)
@@ -122,31 +121,32 @@ class Plan:
 
     def _run(self, setting: Setting, cycle: int = 1) -> Path:
         """Run folder of a cycle's collection."""
-        kind = f"{setting.start}-{setting.wording}-{setting.prompts}" if cycle == 1 else f"cycle-{cycle}"
+        kind = f"{setting.start}-{setting.wording}-{setting.prompts[0]}" if cycle == 1 else f"cycle-{cycle}"
         return self.folder / "collect" / f"{setting.regime}-{kind}"
 
     def _collections(self, setting: Setting) -> Iterator[Step]:
-        most = self._most(setting.wording, setting.regime, setting.start)
-        whole = Setting(regime=setting.regime, start=setting.start, wording=setting.wording, prompts=most)
+        most = self._most(setting)
+        whole = Setting(regime=setting.regime, start=setting.start, wording=setting.wording, prompts=(most,))
         source, target, prompts = self._run(whole), self._run(setting), self._prompt_file(setting.wording)
         fields = {
             **self._regime(setting.regime), "prompts": str(prompts), "limit": most, "stage2.save_videos": False,
             "stage2.start": setting.start,
         }  # fmt: skip
+        if setting.regime == "unknown":
+            fields["stage2.rounds"] = self.scale.rounds
         yield self._make.command(f"collect-{source.name}", "collect", fields, source)
         if target != source:
 
             def write() -> None:
-                write_subset(source, prompts, setting.prompts, target)
+                write_subset(source, prompts, setting.prompts[0], target)
 
             yield self._make.written(f"collect-{target.name}", "collect", write, most)
         if setting.cycles > 1:
-            # Made by the refiner of the cycle before, and by its first training.
-            before = of_cycle(settings(self.scale, setting.regime), setting.cycles - 1)
-            own = refiner_fields(str(self.refiner(before)), alone=setting.regime == "unknown")
-            again = {**fields, **own, "limit": setting.prompts}
-            later = self._run(setting, setting.cycles)
-            # Between trainings, so it is of their part.
+            # By the first training of the cycle before, and between trainings, so it is of their part.
+            last = setting.cycles
+            refiner = self.refiner(before(settings(self.scale, setting.regime), setting, last))
+            own = refiner_fields(str(refiner), alone=setting.regime == "unknown")
+            again, later = {**fields, **own, "limit": setting.prompts[-1]}, self._run(setting, last)
             yield self._make.command(f"collect-{later.name}", "finetune", again, later, optional=True)
 
     def _training(self, setting: Setting, number: int) -> Iterator[Step]:
@@ -156,7 +156,7 @@ class Plan:
         runs = [str(self._run(setting, cycle)) for cycle in range(1, setting.cycles + 1)]
         fields = {
             **self._regime(setting.regime), **self._adapter(setting, number), "seed": seed, "stage3.objective": setting.objective,
-            **setting.fields, "stage3.epochs": self.scale.epochs_of(setting.prompts),
+            **setting.fields, "stage3.epochs": self.scale.epochs_of(setting.prompts[-1]),
         }  # fmt: skip
         if self.scale.filters:
             fields["stage3.pairs"] = [dict(item) for item in self.scale.filters]
@@ -174,10 +174,10 @@ class Plan:
                 if setting.targets == "shuffled":
                     write_shuffled(self._make.keep(f"{name}-pairs", own), pairs, seed)
                 else:
-                    files.write_references(self._prompt_file(setting.wording), pairs, setting.prompts)
+                    files.write_references(self._prompt_file(setting.wording), pairs, setting.prompts[-1])
 
             text = self._make.text(own)
-            yield self._make.written(f"{name}-pairs", "finetune", write, setting.prompts, text, optional=True)
+            yield self._make.written(f"{name}-pairs", "finetune", write, setting.prompts[-1], text, optional=True)
         fields |= {"stage3.pairs": []} if given else {"stage3.runs": runs}
         yield self._make.command(name, "finetune", fields, out, *given, optional=setting.name != BEST)
 

@@ -62,24 +62,26 @@ def bars(blocks: Blocks, path: Path) -> None:
     _write(figure, path)
 
 
-def forest(block: Mapping[str, Any], names: Sequence[str], other: str, path: Path) -> None:
-    """Paired differences to one arm, with their intervals.
+def forest(block: Mapping[str, Any], compared: Mapping[str, str], path: Path) -> None:
+    """Paired differences of arms, with their intervals.
 
     Args:
         block: Where they are.
-        names: The arms.
-        other: What they are compared with, which stands before them in the block.
+        compared: What each arm is compared with.
         path: The picture to write.
     """
-    figure, axes = _figure(6, 1 + 0.3 * len(names))
-    for place, name in enumerate(reversed(names)):
-        found = block["paired"][f"{name} - {other}"]
-        axes.errorbar(
-            found["mean"], place, xerr=_reach(found["mean"], found["ci95"]), fmt="o", color=_COLOURS[0], capsize=3
-        )
+    figure, axes = _figure(6, 1 + 0.3 * len(compared))
+    pairs = list(compared.items())[::-1]
+    for place, (name, other) in enumerate(pairs):
+        found, sign = block["paired"].get(f"{name} - {other}"), 1
+        if found is None:
+            found, sign = block["paired"][f"{other} - {name}"], -1
+        mean, ends = sign * found["mean"], sorted(sign * end for end in found["ci95"])
+        axes.errorbar(mean, place, xerr=_reach(mean, ends), fmt="o", color=_COLOURS[0], capsize=3)
     axes.axvline(0, color="grey", linewidth=0.8)
-    axes.set_yticks(range(len(names)), list(reversed(names)), fontsize=_LABEL)
-    axes.set_xlabel(f"score minus {other}")
+    labels = [f"{name} minus {other}" for name, other in pairs]
+    axes.set_yticks(range(len(labels)), labels, fontsize=_LABEL)
+    axes.set_xlabel("difference of scores")
     _write(figure, path)
 
 

@@ -17,7 +17,8 @@ from .measures import SEEDED, Arm, read_videos
 from .plan import Plan
 from .plots import bars, curve, forest
 from .runner import read_done
-from .settings import BEST, Regime, Setting
+from .scale import Regime
+from .settings import BEST, Setting
 from .tables import Cost, Measured, attributes, differences, faithfulness, minus, scores, table
 
 REFINER = "refiner"
@@ -126,13 +127,18 @@ def _regime(plan: Plan, regime: Regime, measured: Measured, summary: Mapping[str
     lines.append(f"![Scores by arm](arms-{regime}.png)\n")
     table_of = [item for item in plan.settings(regime) if _name(item.name) in measured.arms]
     lines += ["### One factor at a time\n", _factors(measured, groups, table_of), f"![Factors](factors-{regime}.png)\n"]
+    others = {item.name: _name(item.against) for item in table_of if item.name != BEST}
     forest(
-        summary, [item.name for item in table_of if item.name != BEST], REFINER, plan.folder / f"factors-{regime}.png"
+        summary,
+        {name: other for name, other in others.items() if other in measured.arms},
+        plan.folder / f"factors-{regime}.png",
     )
     missing = [item.name for item in plan.settings(regime) if item not in table_of]
     if missing:
         lines.append(f"Left out, since there was nothing to train on, or no training: {', '.join(missing)}.\n")
-    points = {item.prompts: _name(item.name) for item in table_of if item.factor in (BEST, "prompts")}
+    points = {
+        item.prompts[0]: _name(item.name) for item in table_of if item.factor in (BEST, "prompts") and item.cycles == 1
+    }
     if len(points) > 1:
         curve(groups, dict(sorted(points.items())), plan.folder / f"prompts-{regime}.png")
         lines.append(f"![Gap closure by prompts collected on](prompts-{regime}.png)\n")
@@ -152,13 +158,14 @@ def _only(block: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _factors(measured: Measured, groups: Mapping[str, Mapping[str, Any]], table_of: Sequence[Setting]) -> str:
-    """Each setting with its score and its paired difference to the best one, of all prompts and by group."""
+    """Each setting with its score and its paired difference to the one that it is compared with, of all prompts and by group."""
     head = [
         "factor",
         "setting",
         "score",
         "by training",
-        *(f"minus `{REFINER}`, {name}" for name in groups),
+        "compared with",
+        *(f"minus that, {name}" for name in groups),
         "minus `raw`",
     ]
     rows = []
@@ -167,8 +174,9 @@ def _factors(measured: Measured, groups: Mapping[str, Mapping[str, Any]], table_
         arm = whole["arms"][name]
         score = f"{arm['mean']:.3f} [{arm['ci95'][0]:.3f}, {arm['ci95'][1]:.3f}]"
         trainings = ", ".join(f"{mean:.3f}" for mean in measured.arms[name].by_training())
-        apart = [minus(block, name, REFINER) for block in groups.values()]
-        rows.append([item.factor, item.name, score, trainings, *apart, minus(whole, name, "raw")])
+        other = _name(item.against) if item.name != BEST else ""
+        apart = [minus(block, name, other) for block in groups.values()]
+        rows.append([item.factor, item.name, score, trainings, other, *apart, minus(whole, name, "raw")])
     return table(head, rows)
 
 

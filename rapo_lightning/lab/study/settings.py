@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from ...errors import UserError
+from .scale import Regime, Scale
 
-Regime = Literal["known", "unknown"]
-REGIMES: tuple[Regime, ...] = ("known", "unknown")
-"""Whether the video model's training captions are known (stage 1's rewriter, captions, 128 examples), or six examples alone."""
 BEST = "best"
 GRPO = {
+    "stage3.grpo.lr": 2e-4,
     "stage3.grpo.rewards": [{"reward": "video"}, {"reward": "usable", "weight": 0.5}],
     "stage3.grpo.group": 4,
     "stage3.grpo.unrefined": 1,
 }
-"""GRPO by the loop's own verifiers on a video of each answer (docs/stage3.md), with small groups for the time that takes (ours)."""
+"""GRPO by the loop's own verifiers on a video of each answer (docs/stage3.md, with its rate), in small groups for the time (ours)."""
 STEPS = {"stage3.optimizer.batch_size": 64, "stage3.optimizer.micro_batch_size": 64}
 """Steps of all settings but GRPO's, larger than the recipe's since there are more pairs (ours)."""
 FRESH = {
@@ -56,13 +54,13 @@ class Setting:
         regime: What is known of the video model's captions.
         start: `stage2.start` of the collection.
         wording: Whose words the prompts are in: `thesaurus` or `lexicon`.
-        prompts: How many are collected on.
+        prompts: How many are collected on, for each cycle; each but the first cycle collects by the refiner of the one before.
         objective: `stage3.objective`.
         adapter: What the training begins with: a `fresh` adapter, the `rewriter`'s of stage 1, or that of the `best` setting.
-        cycles: Collections that it learns from, each but the first by the refiner before.
         targets: The `collected` ones; these `shuffled` among the prompts of a split (a negative control); or each prompt's
             `reference` (the ceiling of a set of prompts).
         floor: Least score of a target by the verifiers that the recipe has a floor for; 0 takes the recipe's.
+        against: The setting that it differs from in one thing.
         fields: Further fields of the recipe for `finetune`, by dotted key.
     """
 
@@ -71,71 +69,27 @@ class Setting:
     regime: Regime = "known"
     start: str = "stage1"
     wording: str = "thesaurus"
-    prompts: int = 0
+    prompts: tuple[int, ...] = ()
     objective: str = "sft"
     adapter: str = "fresh"
-    cycles: int = 1
     targets: str = "collected"
     floor: float = 0.0
+    against: str = BEST
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cycles(self) -> int:
+        """Collections that it learns from."""
+        return len(self.prompts)
 
     def arm(self, number: int) -> str:
         """Name of its refiner in the results, by training seed."""
         return f"{self.name}.s{number}"
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How large a study is.
-
-    Attributes:
-        prompts: Prompts of the best setting, by regime.
-        sizes: Those of the scaling curve, by regime; the best setting's is left out.
-        training_seeds: Trainings of the best setting.
-        other_seeds: Trainings of each other one.
-        cycles: Most cycles, by regime.
-        group: Held-out prompts of each group, at most.
-        written: Hand-written requests, at most.
-        video_seeds: Videos of each prompt and arm.
-        arms: Refiners that are evaluated in one step.
-        objectives: Objectives beside `sft`.
-        answers: Answers in a step of GRPO.
-        pairs: Pairs that a training of sft is to see, in whole epochs (ours, for the time that it takes).
-        epochs: Least and most of these.
-        filters: `stage3.pairs` of all settings but those that differ in their floor; empty takes the recipe's.
-        together: Prompts that a loop works on together, 0 for the recipe's (ours: the later rounds of few prompts take as long as
-            those of many).
-    """
-
-    prompts: Mapping[str, int]
-    sizes: Mapping[str, tuple[int, ...]]
-    training_seeds: int = 3
-    other_seeds: int = 1
-    cycles: Mapping[str, int] = field(default_factory=lambda: {"known": 3, "unknown": 6})
-    group: int = 360
-    written: int = 100
-    video_seeds: int = 3
-    arms: int = 6
-    objectives: tuple[str, ...] = ("weighted_sft", "sft+dpo", "sft+kto", "sft+grpo")
-    answers: int = 64
-    pairs: int = 20_000
-    epochs: tuple[int, int] = (3, 10)
-    filters: tuple[Mapping[str, Any], ...] = ()
-    together: int = 5120
-
-    def epochs_of(self, prompts: int) -> int:
-        """Epochs of a training on the pairs of so many prompts: few prompts are seen more often."""
-        least, most = self.epochs
-        return max(least, min(most, math.ceil(self.pairs / prompts)))
-
-
-FULL = Scale({"known": 10_000, "unknown": 800}, {"known": (160, 640, 2500, 5000)})
-"""The study on a GPU (sizes ours)."""
-TINY = Scale(
-    {"known": 8, "unknown": 8}, {"known": (4,)}, 1, 1, {"known": 2, "unknown": 2}, 2, 2, 1, 12,
-    answers=8, epochs=(1, 1), filters=({"filter": "winner"},), together=0,
-)  # fmt: skip
-"""All of it once on two CPU cores, to see that it runs: figures of this size say nothing, so that any winner will do as a target."""
+def _other(to: Setting, factor: str, name: str, **changes: Any) -> Setting:
+    changes = {"against": to.name, **changes}
+    return replace(to, name=f"{factor}-{name}".replace("+", "-"), factor=factor, **changes)
 
 
 def settings(scale: Scale, regime: Regime) -> list[Setting]:
@@ -144,58 +98,64 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
     Where captions are not known there is no stage 1 to start from and no rewriter. There the first cycle finds hardly a target that
     is right in whole, so the best setting is that of the last cycle, with a lower floor: what half fits teaches the style.
     """
-    most = scale.cycles[regime]
-    if regime == "known":
-        # The adapter was chosen on the validation requests (docs/study.md).
-        best = Setting(regime=regime, start="stage1", prompts=scale.prompts[regime], adapter="rewriter")
-        cycles = range(2, most + 1)
-    else:
-        best = Setting(regime=regime, start="prompt", prompts=scale.prompts[regime], cycles=most, floor=0.5)
-        cycles = range(1, most)
+    best = Setting(regime=regime, prompts=scale.prompts[regime])
+    if regime == "unknown":
+        best = replace(best, start="prompt", floor=0.5)
+    found = [best, *_objectives(scale, best), *(_known if regime == "known" else _unknown)(scale, best)]
+    return [*found, *(_other(best, "targets", name, targets=name) for name in ("shuffled", "reference"))]
 
-    def other(factor: str, name: str, **changes: Any) -> Setting:
-        return replace(best, name=f"{factor}-{name}".replace("+", "-"), factor=factor, **changes)
 
-    found = [best]
+def _objectives(scale: Scale, best: Setting) -> Iterator[Setting]:
     answers = {f"stage3.optimizer.{name}": scale.answers for name in ("batch_size", "micro_batch_size")}
-    grpo = {**GRPO, **answers}
     for objective in scale.objectives:
-        # GRPO takes larger steps than sft, so that it goes on from the best setting's refiners instead of a training of its own.
-        further = (
-            {"objective": "grpo", "adapter": BEST, "fields": grpo}
-            if objective == "sft+grpo"
-            else {"objective": objective}
+        if objective != "sft+grpo":
+            yield _other(best, "objective", objective, objective=objective)
+            continue
+        # GRPO takes larger steps than sft and has a video of each answer made, so that it goes on from the best setting's refiners
+        # with a part of the requests instead of after a training of its own.
+        some = min(scale.requests, best.prompts[0]) if best.regime == "known" else best.prompts[0]
+        yield _other(
+            best, "objective", objective, objective="grpo", adapter=BEST, prompts=(some,), fields={**GRPO, **answers}
         )
-        found.append(other("objective", objective, **further))
-    if regime == "known":
-        found += [other("start", "prompt", start="prompt"), other("adapter", "fresh", adapter="fresh")]
-        found += [other("wording", "lexicon", wording="lexicon")]
-    floor = 0.9 if regime == "known" else 0.7
-    found += [other("floor", str(floor), floor=floor)]
-    found += [other("prompts", str(size), prompts=size) for size in scale.sizes.get(regime, ())]
-    found += [other("cycles", str(number), cycles=number) for number in cycles]
-    return [
-        *found,
-        other("targets", "shuffled", targets="shuffled"),
-        other("targets", "reference", targets="reference"),
-    ]
+
+
+def _known(scale: Scale, best: Setting) -> Iterator[Setting]:
+    yield _other(best, "adapter", "rewriter", adapter="rewriter")
+    yield _other(best, "floor", "0.9", floor=0.9)
+    sizes = {size: _other(best, "prompts", str(size), prompts=(size,)) for size in scale.sizes}
+    yield from sizes.values()
+    few = sizes[scale.few]
+    yield _other(few, "start", "prompt", start="prompt")
+    yield _other(few, "wording", "lexicon", wording="lexicon")
+    for number in range(2, scale.cycles + 1):
+        yield _other(few, "cycles", str(number), prompts=(scale.few,) * number)
+
+
+def _unknown(scale: Scale, best: Setting) -> Iterator[Setting]:
+    yield _other(best, "floor", "0.7", floor=0.7)
+    for number in range(1, best.cycles):
+        yield _other(best, "cycles", str(number), prompts=best.prompts[:number])
 
 
 def needed(table: Sequence[Setting], names: Sequence[str]) -> list[Setting]:
-    """The settings that were named, and those of the cycles that come before theirs; all where none was named."""
+    """The settings that were named, and those whose refiners they need; all where none was named."""
     chosen = [item for item in table if item.name in names or not names]
-    most = max((item.cycles for item in chosen), default=0)
-    return [item for item in table if item in chosen or (item.factor in (BEST, "cycles") and item.cycles < most)]
+    if any(item.adapter == BEST for item in chosen):
+        chosen.append(table[0])
+    earlier = {before(table, item, cycle).name for item in chosen for cycle in range(2, item.cycles + 1)}
+    return [item for item in table if item in chosen or item.name in earlier]
 
 
-def of_cycle(table: Sequence[Setting], cycle: int) -> Setting:
-    """The setting that learns from so many cycles, and else is the best one.
+def before(table: Sequence[Setting], setting: Setting, cycle: int) -> Setting:
+    """The setting whose refiner collects a cycle of another one.
 
     Args:
         table: From `settings`.
-        cycle: From 1.
+        setting: The other one.
+        cycle: From 2.
     """
-    return next(item for item in table if item.factor in (BEST, "cycles") and item.cycles == cycle)
+    earlier = setting.prompts[: cycle - 1]
+    return next(item for item in table if item.prompts == earlier and item.factor in (BEST, "prompts", "cycles"))
 
 
 def check_names(names: Sequence[str], scale: Scale, regimes: Sequence[Regime]) -> None:

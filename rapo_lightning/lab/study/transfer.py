@@ -13,7 +13,8 @@ from ...errors import UserError
 from ...running.folder import write_text
 from ..tags import in_tags
 from . import prompts as files
-from .settings import FRESH, Scale, regime_fields
+from .scale import Scale
+from .settings import FRESH, regime_fields
 from .steps import Commands, Step
 
 Model = Literal["first", "second"]
@@ -45,7 +46,7 @@ class Transfer:
             folder: The folder for all of it.
             recipe: The recipe with the first model.
             second: Diffusers folder of the second model (`scripts/train_second_model.py`).
-            scale: How large; the sizes of the regime in which captions are not known.
+            scale: How large.
             targets: Some of `TARGETS`.
             options: Further arguments of all commands.
 
@@ -81,7 +82,7 @@ class Transfer:
 
     @property
     def _count(self) -> int:
-        return self.scale.prompts["unknown"]
+        return self.scale.transfer
 
     def _prompts(self) -> Iterator[Step]:
         scale = self.scale

@@ -1,0 +1,75 @@
+"""How large a study is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Regime = Literal["known", "unknown"]
+REGIMES: tuple[Regime, ...] = ("known", "unknown")
+"""Whether the video model's training captions are known (stage 1's rewriter, captions, 128 examples), or six examples alone."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a study is.
+
+    Attributes:
+        prompts: Prompts of the best setting, by regime, for each cycle.
+        sizes: Those of the scaling curve where captions are known; the best setting's is left out.
+        few: Which of these is for settings that need a collection of their own, for the time that one takes.
+        requests: Requests of GRPO where captions are known; else it takes those of the first cycle.
+        training_seeds: Trainings of the best setting.
+        other_seeds: Trainings of each other one.
+        cycles: Most cycles where captions are known.
+        rounds: Videos of a prompt in a collection where captions are not known.
+        group: Held-out prompts of each group, at most.
+        written: Hand-written requests, at most.
+        video_seeds: Videos of each prompt and arm.
+        arms: Refiners that are evaluated in one step.
+        objectives: Objectives beside `sft`.
+        answers: Answers in a step of GRPO.
+        pairs: Pairs that a training of sft is to see, in whole epochs (ours, for the time that it takes).
+        epochs: Least and most of these.
+        filters: `stage3.pairs` of all settings but those that differ in their floor; empty takes the recipe's.
+        together: Prompts that a loop works on together, 0 for the recipe's (ours: the later rounds of few prompts take as long as
+            those of many).
+        transfer: Prompts of each model in the experiment with two (ours).
+    """
+
+    prompts: Mapping[str, tuple[int, ...]]
+    sizes: tuple[int, ...]
+    few: int = 0
+    requests: int = 0
+    training_seeds: int = 3
+    other_seeds: int = 1
+    cycles: int = 3
+    rounds: int = 4
+    group: int = 360
+    written: int = 100
+    video_seeds: int = 3
+    arms: int = 6
+    objectives: tuple[str, ...] = ("weighted_sft", "sft+dpo", "sft+kto", "sft+grpo")
+    answers: int = 64
+    pairs: int = 20_000
+    epochs: tuple[int, int] = (3, 10)
+    filters: tuple[Mapping[str, Any], ...] = ()
+    together: int = 5120
+    transfer: int = 800
+
+    def epochs_of(self, prompts: int) -> int:
+        """Epochs of a training on the pairs of so many prompts: few prompts are seen more often."""
+        least, most = self.epochs
+        return max(least, min(most, math.ceil(self.pairs / prompts)))
+
+
+FULL = Scale({"known": (10_000,), "unknown": (1000, 1000, 2000, 4000)}, (160, 640, 2500, 5000), few=2500, requests=640)
+"""The study on a GPU (sizes ours). Where captions are not known the first cycles find few targets that are right, whatever their
+prompts; the last ones find them with a video or two of each."""
+TINY = Scale(
+    {"known": (8,), "unknown": (8, 8)}, (4,), 4, 4, 1, 1, 2, 2, 2, 2, 1, 12,
+    answers=8, epochs=(1, 1), filters=({"filter": "winner"},), together=0, transfer=8,
+)  # fmt: skip
+"""All of it once on two CPU cores, to see that it runs: figures of this size say nothing, so that any winner will do as a target."""
