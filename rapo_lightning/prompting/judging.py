@@ -16,6 +16,9 @@ SCORE_MARK = "Score: "
 """Stands before the score in a judge's second answer."""
 MISSING = "Missing or wrong: "
 """Stands before what a judge finds missing or wrong, where it was trained to say so."""
+COMPARED = "Compared with the request: "
+"""Stands in a critique before the second answer of a judge that does not say that apart."""
+_SHOWS = re.compile(r"(this|the) (video|clip) shows\s+", re.IGNORECASE)
 _SCORE = re.compile(r"\bscore\b", re.IGNORECASE)
 
 
@@ -46,4 +49,17 @@ def critique_of(shown: str, compared: str) -> str:
         compared: Its second answer up to the score.
     """
     before, mark, wrong = compared.partition(MISSING)
-    return " ".join(part for part in (shown, mark + wrong if mark else before) if part)
+    told = mark + wrong if mark else f"{COMPARED}{before}" if before else ""
+    return " ".join(part for part in (shown, told) if part)
+
+
+def shown_in(critique: str) -> str:
+    """What a video shows by a critique from `critique_of`, as one would ask for it; empty where the critique does not say that apart.
+
+    Args:
+        critique: Of one verifier or of several; the first that says it counts.
+    """
+    found = [place for mark in (MISSING, COMPARED) if (place := critique.find(mark)) >= 0]
+    shown = critique[: min(found)].strip() if found else ""
+    start = _SHOWS.search(shown)
+    return (shown[start.end() :] if start else shown).rstrip(". ")

@@ -183,6 +183,9 @@ class Stage3:
     reader: Component = field(default_factory=Component)
     """What reads whether a prompt still names what the request names, for the filters `named_right` and `faithful` and for
     `finetune --dry_run`; empty where nothing can."""
+    hindsight: float = 0.0
+    """Least share of the words of what a judge saw that a round's text must have for the two to become a pair, whatever was asked for,
+    one a prompt, beside the pairs of the filters (ours, after arXiv:1707.01495); 0 makes none."""
     validation_share: float = 0.1
     """Share of the prompts that are held out for the validation loss (ours)."""
     views: Views = field(default_factory=Views)
@@ -216,6 +219,8 @@ class Stage3:
                 f"epochs={self.epochs}, max_length={self.max_length}, checkpoint_steps={self.checkpoint_steps}, "
                 f"patience={self.patience}."
             )
+        if not 0 <= self.hindsight <= 1:
+            raise ValueError(f"`stage3` needs 0 <= hindsight <= 1. Got {self.hindsight}.")
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"`stage3` needs 0 <= validation_share < 1. Got {self.validation_share}.")
         for place, item in enumerate(self.pairs):

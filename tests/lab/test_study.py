@@ -28,6 +28,7 @@ from tests.helpers import ROOT, tiny_recipe
 ALLOW = ("--allow_package", "tests")
 SMALL = Scale(
     {"known": (4,), "unknown": (4, 4)}, (3,), 3, 3, 2, 1, 2, 2, 1, 1, 1, 12, ("sft+grpo",), 4, 4, (1, 1), ({"filter": "words"},),
+    hindsight=0.0,
 )  # fmt: skip
 
 
@@ -165,7 +166,7 @@ def test_prompts_are_of_training_scenes_and_say_what_they_ask_for(wording: str) 
 
 
 def test_few_prompts_are_seen_more_often() -> None:
-    assert [FULL.epochs_of(count) for count in (160, 2500, 5000, 10_000)] == [10, 8, 4, 3]
+    assert [FULL.epochs_of(count) for count in (160, 2500, 5000, 10_000)] == [20, 8, 4, 3]
     assert TINY.epochs_of(8) == 1
 
 

@@ -9,7 +9,7 @@ import torch
 
 from rapo_lightning.errors import UserError
 from rapo_lightning.models import ModelPool
-from rapo_lightning.prompting.judging import LOOK, critique_of
+from rapo_lightning.prompting.judging import LOOK, critique_of, shown_in
 from rapo_lightning.recipe import Recipe
 from rapo_lightning.recipe.identity import row_hash
 from rapo_lightning.recipe.verifiers import verifier_names
@@ -51,7 +51,7 @@ def test_the_score_is_the_mean_over_the_probabilities(
 ) -> None:
     (found,) = judge(watched(folder, "A kite.", likely), view(clip()))
     assert found.score == (pytest.approx(score) if score is not None else None)
-    assert found.critique == "A kite. A kite."
+    assert found.critique == "A kite. Compared with the request: A kite."
 
 
 @pytest.mark.parametrize("said", ["", "prose " * 200, "<|im_end|>"], ids=["nothing", "prose", "control token"])
@@ -73,7 +73,15 @@ def test_the_judges_reading_of_the_request_is_not_told() -> None:
         critique_of(shown, "It asks for a yellow ball. Missing or wrong: colour.")
         == f"{shown} Missing or wrong: colour."
     )
-    assert critique_of(shown, "The colour is wrong.") == f"{shown} The colour is wrong."
+    assert critique_of(shown, "The colour is wrong.") == f"{shown} Compared with the request: The colour is wrong."
+
+
+def test_what_a_video_shows_is_read_from_a_critique() -> None:
+    shown = "The video shows a green ball, at rest."
+    for compared in ("It asks for a ball. Missing or wrong: colour.", "The colour is wrong."):
+        assert shown_in(critique_of(shown, compared)) == "a green ball, at rest"
+    assert shown_in(critique_of("A ball rolls. It stops.", "Fine.")) == "A ball rolls. It stops"
+    assert shown_in("The video has a single frame.") == shown_in("") == shown_in(critique_of("", "Wrong.")) == ""
 
 
 def test_a_recipe_names_the_judge_or_is_told_to(folder: Path) -> None:

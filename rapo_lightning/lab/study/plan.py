@@ -19,6 +19,7 @@ from .settings import (
     ARMS,
     BASELINES,
     BEST,
+    FEW,
     FRESH,
     GOING_ON,
     Setting,
@@ -104,7 +105,8 @@ class Plan:
             files.write_held_out(path, scale.group, scale.written)
 
         yield self._make.written("heldout", "prompts", held_out, scale.group, scale.written)
-        yield self._make.written("examples", "prompts", lambda: files.write_examples(self._prompt_file("examples")))
+        examples = (self._prompt_file("examples"), self._prompt_file("examples-pairs"))
+        yield self._make.written("examples", "prompts", lambda: files.write_examples(*examples))
         for wording in dict.fromkeys(item.wording for item in table):
             count = max(size for item in table if item.wording == wording for size in item.prompts)
             target = self._prompt_file(wording)
@@ -134,6 +136,12 @@ class Plan:
         }  # fmt: skip
         if setting.regime == "unknown":
             fields["stage2.rounds"] = self.scale.rounds
+        if setting.start == "examples":
+            first = self.folder / "collect" / "examples"
+            own, pairs = {**self._regime(setting.regime), **FEW}, str(self._prompt_file("examples-pairs"))
+            # What the collection starts from, so it is of its part.
+            yield self._make.command("finetune-examples", "collect", own, first, "--pairs", pairs)
+            fields |= refiner_fields(str(first / "refiner"), alone=True)
         yield self._make.command(f"collect-{source.name}", "collect", fields, source)
         if target != source:
 
@@ -165,6 +173,7 @@ class Plan:
         if "reader" in self._make.recipe["stage3"]:
             # Else the funnel's accuracy is that of the lexicon's words alone.
             fields["stage3.reader.init_args.asked"] = str(self._prompt_file(setting.wording))
+        fields["stage3.hindsight"] = setting.hindsight
         given: list[str] = []
         if setting.targets != "collected":
             pairs = out / ("pairs" if setting.targets == "shuffled" else "pairs.csv")

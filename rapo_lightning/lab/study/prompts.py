@@ -95,12 +95,15 @@ def write_prompts(path: Path, wording: str, count: int) -> None:
     write_text(path, csv_text([COLUMNS, *draw_prompts(wording, count, taken)]))
 
 
-def write_examples(path: Path) -> None:
-    """Writes the first few of the lab's examples."""
+def write_examples(path: Path, pairs: Path | None = None) -> None:
+    """Writes the first few of the lab's examples, and also as pairs to train on if a path for these is given."""
     source = find(EXAMPLES)
     assert source is not None
     with source.open(encoding="utf-8", newline="") as file:
-        write_text(path, csv_text(list(csv.reader(file))[: _FEW + 1]))
+        rows = list(csv.DictReader(file))[:_FEW]
+    write_text(path, csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))
+    if pairs:
+        write_text(pairs, csv_text([["prompt", "completion"], *([row["prompt"], row["caption"]] for row in rows)]))
 
 
 def write_references(prompts: Path, path: Path, count: int) -> None:

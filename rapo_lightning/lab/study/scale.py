@@ -34,6 +34,8 @@ class Scale:
         pairs: Pairs that a training of sft is to see, in whole epochs (ours, for the time that it takes).
         epochs: Least and most of these.
         filters: `stage3.pairs` of all settings but those that differ in their floor; empty takes the recipe's.
+        hindsight: `stage3.hindsight` of the best setting where captions are not known. At the default are 0.93 of the rounds that the
+            judge gives 0.9 or more, and 0.12 of those below 0.5 (`recipes/lab/loop_10k`, read once).
         together: Prompts that a loop works on together, 0 for the recipe's (ours: the later rounds of few prompts take as long as
             those of many).
         transfer: Prompts of each model in the experiment with two (ours).
@@ -54,8 +56,9 @@ class Scale:
     objectives: tuple[str, ...] = ("weighted_sft", "sft+dpo", "sft+kto", "sft+grpo")
     answers: int = 64
     pairs: int = 20_000
-    epochs: tuple[int, int] = (3, 10)
+    epochs: tuple[int, int] = (3, 20)
     filters: tuple[Mapping[str, Any], ...] = ()
+    hindsight: float = 0.75
     together: int = 5120
     transfer: int = 800
 

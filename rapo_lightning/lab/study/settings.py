@@ -23,6 +23,11 @@ FRESH = {
     "stage3.lora.start": "", "stage3.lora.r": 8, "stage3.lora.alpha": 16, "stage3.system": "", "stage3.optimizer.lr": 1e-3, **STEPS,
 }  # fmt: skip
 """A fresh adapter in the place of the recipe's, which goes on with stage 1's rewriter at a lower rate (docs/lab.md, "The arms")."""
+FEW = {
+    **FRESH, "stage3.epochs": 30, "stage3.validation_share": 0.0, "stage3.pairs": [],
+    "stage3.optimizer.batch_size": 6, "stage3.optimizer.micro_batch_size": 6,
+}  # fmt: skip
+"""A refiner of the few examples alone: it takes on the style and hardly names what is asked for (ours)."""
 GOING_ON = {"stage3.optimizer.lr": 6e-4, **STEPS}
 """What goes with the adapter of stage 1's rewriter as the start: twice the recipe's rate for four times its batch (ours)."""
 BASELINES: dict[str, Any] = {
@@ -52,7 +57,8 @@ class Setting:
         name: Its name within a regime.
         factor: In what it differs from the best setting; `BEST` for that one.
         regime: What is known of the video model's captions.
-        start: `stage2.start` of the collection.
+        start: Where the first collection starts: from the `prompt` or from `stage1`, as `stage2.start`; or from a refiner of the few
+            `examples`, which also samples the later rounds' prompts.
         wording: Whose words the prompts are in: `thesaurus` or `lexicon`.
         prompts: How many are collected on, for each cycle; each but the first cycle collects by the refiner of the one before.
         objective: `stage3.objective`.
@@ -60,6 +66,7 @@ class Setting:
         targets: The `collected` ones; these `shuffled` among the prompts of a split (a negative control); or each prompt's
             `reference` (the ceiling of a set of prompts).
         floor: Least score of a target by the verifiers that the recipe has a floor for; 0 takes the recipe's.
+        hindsight: `stage3.hindsight`.
         against: The setting that it differs from in one thing.
         fields: Further fields of the recipe for `finetune`, by dotted key.
     """
@@ -74,6 +81,7 @@ class Setting:
     adapter: str = "fresh"
     targets: str = "collected"
     floor: float = 0.0
+    hindsight: float = 0.0
     against: str = BEST
     fields: Mapping[str, Any] = field(default_factory=dict)
 
@@ -96,11 +104,11 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
     """The table of a regime, the best setting first.
 
     Where captions are not known there is no stage 1 to start from and no rewriter. There the first cycle finds hardly a target that
-    is right in whole, so the best setting is that of the last cycle, with a lower floor: what half fits teaches the style.
+    is right in whole, so the best setting is that of the last cycle, with a lower floor, and with pairs in hindsight.
     """
     best = Setting(regime=regime, prompts=scale.prompts[regime])
     if regime == "unknown":
-        best = replace(best, start="prompt", floor=0.5)
+        best = replace(best, start="examples", floor=0.5, hindsight=scale.hindsight)
     found = [best, *_objectives(scale, best), *(_known if regime == "known" else _unknown)(scale, best)]
     return [*found, *(_other(best, "targets", name, targets=name) for name in ("shuffled", "reference"))]
 
@@ -133,8 +141,12 @@ def _known(scale: Scale, best: Setting) -> Iterator[Setting]:
 
 def _unknown(scale: Scale, best: Setting) -> Iterator[Setting]:
     yield _other(best, "floor", "0.7", floor=0.7)
-    for number in range(1, best.cycles):
-        yield _other(best, "cycles", str(number), prompts=best.prompts[:number])
+    if best.hindsight:
+        yield _other(best, "hindsight", "none", hindsight=0.0)
+    cycles = [_other(best, "cycles", str(number), prompts=best.prompts[:number]) for number in range(1, best.cycles)]
+    yield from cycles
+    if cycles:
+        yield _other(cycles[0], "start", "prompt", start="prompt")
 
 
 def needed(table: Sequence[Setting], names: Sequence[str]) -> list[Setting]:

@@ -12,6 +12,7 @@ from ...running.folder import rows_of_recipe, rows_of_run
 from .candidates import trajectory_candidates
 from .filter import Candidate, Context
 from .funnel import Funnel, refuse_none, select
+from .hindsight import with_hindsight
 from .ready import ready_candidates
 from .views import PairViews
 
@@ -41,7 +42,8 @@ def load_pairs(recipe: Recipe, folder: Path, ready: str = "") -> PairViews:
         candidates, source = trajectory_candidates(runs), ", ".join(runs)
         hashes = list(dict.fromkeys(row["recipe_hash"] for rows in runs.values() for row in rows))
     context = Context(recipe.stage2.ranking, recipe.stage1.captions, reader)
-    funnel = Funnel(source, select(candidates, filters, context), incomplete, hashes)
+    steps = with_hindsight(select(candidates, filters, context), 0.0 if ready else recipe.stage3.hindsight)
+    funnel = Funnel(source, steps, incomplete, hashes)
     refuse_none(funnel)
     views = PairViews(funnel, recipe.stage3, recipe.stage2.ranking)
     if all(views.split.is_validation(candidate) for candidate in funnel.kept):

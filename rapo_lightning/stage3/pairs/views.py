@@ -59,7 +59,7 @@ class PairViews:
             UserError: If a dataset has a prompt in both of its splits.
         """
         self.funnel, self.stage3, self.ranking = funnel, stage3, ranking
-        self.split = Split(funnel.pool, funnel.kept, stage3.validation_share)
+        self.split = Split([*funnel.pool, *funnel.kept], funnel.kept, stage3.validation_share)
 
     def view(self, name: str) -> DatasetDict:
         """A view's splits `train` and `validation`.
