@@ -27,7 +27,7 @@ from tests.helpers import ROOT, tiny_recipe
 
 ALLOW = ("--allow_package", "tests")
 SMALL = Scale(
-    {"known": (4,), "unknown": (4, 4)}, (3,), 3, 3, 2, 1, 2, 2, 1, 1, 1, 12, ("sft+grpo",), 4, 4, (1, 1), ({"filter": "words"},),
+    {"known": (4,), "unknown": (4, 4)}, (3,), 3, 3, 2, 1, 2, (2, 2), 1, 1, 1, 12, ("sft+grpo",), 4, 4, (1, 1), ({"filter": "words"},),
     hindsight=0.0,
 )  # fmt: skip
 

@@ -135,7 +135,7 @@ class Plan:
             "stage2.start": setting.start,
         }  # fmt: skip
         if setting.regime == "unknown":
-            fields["stage2.rounds"] = self.scale.rounds
+            fields["stage2.rounds"] = self.scale.rounds[0]
         if setting.start == "examples":
             first = self.folder / "collect" / "examples"
             own, pairs = {**self._regime(setting.regime), **FEW}, str(self._prompt_file("examples-pairs"))
@@ -155,6 +155,8 @@ class Plan:
             refiner = self.refiner(before(settings(self.scale, setting.regime), setting, last))
             own = refiner_fields(str(refiner), alone=setting.regime == "unknown")
             again, later = {**fields, **own, "limit": setting.prompts[-1]}, self._run(setting, last)
+            if setting.regime == "unknown":
+                again["stage2.rounds"] = self.scale.rounds[last - 1]
             yield self._make.command(f"collect-{later.name}", "finetune", again, later, optional=True)
 
     def _training(self, setting: Setting, number: int) -> Iterator[Step]:
@@ -222,7 +224,7 @@ class Plan:
         return fields
 
     def _evaluations(self, regime: Regime, table: Sequence[Setting]) -> Iterator[Step]:
-        """Each arm on the same prompts and video seeds, some at a time, and then the results of all."""
+        """Each arm on the same prompts and video seeds, some at a time; the report reads the rows of all."""
         out, best, name = self.run_folder(regime), Setting(regime=regime), f"evaluate-{regime}"
         others = {item.arm(number): self.refiner(item, number)
                   for item in table for number in range(self.trainings(item))}  # fmt: skip
@@ -250,9 +252,8 @@ class Plan:
             return {**fields, "evaluation.arms": wanted or ["raw"], "evaluation.refiners": there}
 
         chunks = [ARMS[regime], *(names[start : start + size] for start in range(0, len(names), size))]
-        for number, arms in enumerate([*chunks, (*ARMS[regime], *names)], 1):
-            part = f"{name}-{number if number <= len(chunks) else 'all'}"
-            yield self._make.command(part, "evaluate", partial(of, arms), out, before=bring)
+        for number, arms in enumerate(chunks, 1):
+            yield self._make.command(f"{name}-{number}", "evaluate", partial(of, arms), out, before=bring)
         refiner = str(self.refiner(best))
         # The refiner's own answers, as many as the loop makes videos, of which the judge chooses one.
         wanted = {**fields, **refiner_fields(refiner, alone=True), "evaluation.arms": ["blind"]}

@@ -19,6 +19,8 @@ Blocks = Mapping[str, Mapping[str, Any]]
 """Blocks of `Measured.summary` by what prompts they are of."""
 _COLOURS = ("#1f5f8b", "#c8553d", "#6b9e54", "#8b6fae")
 _LABEL = 8
+_NEAR = 0.03
+_TICKS = (0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -78,10 +80,14 @@ def forest(block: Mapping[str, Any], compared: Mapping[str, str], path: Path) ->
             found, sign = block["paired"][f"{other} - {name}"], -1
         mean, ends = sign * found["mean"], sorted(sign * end for end in found["ci95"])
         axes.errorbar(mean, place, xerr=_reach(mean, ends), fmt="o", color=_COLOURS[0], capsize=3)
+    # Controls are far off, and most settings are near each other.
+    axes.set_xscale("symlog", linthresh=_NEAR)
+    ticks = [*(-size for size in reversed(_TICKS)), 0, *_TICKS]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=_LABEL)
     axes.axvline(0, color="grey", linewidth=0.8)
     labels = [f"{name} minus {other}" for name, other in pairs]
     axes.set_yticks(range(len(labels)), labels, fontsize=_LABEL)
-    axes.set_xlabel("difference of scores")
+    axes.set_xlabel(f"difference of scores, logarithmic beyond {_NEAR:g}")
     _write(figure, path)
 
 

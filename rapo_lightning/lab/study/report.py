@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ...errors import UserError
 from ...running.folder import write_text
 from ..labels import read_labels
 from . import prompts as files
 from .errors import count_errors, error_table
-from .measures import SEEDED, Arm, read_videos
+from .measures import Arm
 from .plan import Plan
 from .plots import bars, curve, forest
+from .rows import read_run
 from .runner import read_done
 from .scale import Regime
 from .settings import BEST, Setting
-from .tables import Cost, Measured, attributes, differences, faithfulness, minus, scores, table
+from .tables import Measured, attributes, differences, faithfulness, minus, scores, table
 
 REFINER = "refiner"
 """Name of the best setting's refiner in the tables."""
@@ -38,13 +38,19 @@ def measure(plan: Plan, regime: Regime) -> Measured:
     Raises:
         UserError: If a part has not been evaluated.
     """
-    folder, best_of = plan.run_folder(regime), plan.run_folder(regime, best_of=True)
-    found = read_videos(folder / "videos.csv", {})
-    own = read_videos(best_of / "videos.csv")
-    costs = {**costs_of(folder), **{_renamed(name): cost for name, cost in costs_of(best_of).items()}}
-    arms = {_name(name): arm for name, arm in found.items()}
-    arms |= {_renamed(name): Arm(_renamed(name), arm.videos, arm.trainings) for name, arm in own.items()}
     prompts = files.held_out(plan.scale.group, plan.scale.written)
+    found, costs = read_run(plan.run_folder(regime), prompts)
+    arms = {_name(name): arm for name, arm in found.items()}
+    if REFINER not in arms:
+        raise UserError(
+            f"The report compares with the best setting's refiner. Got no rows of it in {plan.run_folder(regime)}; run the part "
+            "`evaluate`, or name another regime."
+        )
+    costs = {_name(name): cost for name, cost in costs.items()}
+    if (best_of := plan.run_folder(regime, best_of=True)).is_dir():
+        own, more = read_run(best_of, prompts)
+        arms |= {_renamed(name): Arm(_renamed(name), arm.videos, arm.trainings) for name, arm in own.items()}
+        costs |= {_renamed(name): cost for name, cost in more.items()}
     ids, groups = [prompt.id for prompt in prompts], [prompt.group for prompt in prompts]
     return Measured(arms, ids, groups, read_labels(files.WRITTEN), costs)
 
@@ -58,23 +64,12 @@ def _renamed(arm: str) -> str:
     return arm.replace("blind@", f"{REFINER}@")
 
 
-def costs_of(folder: Path) -> dict[str, Cost]:
-    """Videos and seconds per prompt, a setting's trainings together."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    arms = json.loads((folder / "results.json").read_text(encoding="utf-8"))["arms"]
-    for name, arm in arms.items():
-        seeded = SEEDED.fullmatch(name)
-        own = _name(seeded[1] if seeded else name)
-        found.setdefault(own, []).append((arm["videos_per_prompt"], arm["seconds_per_prompt"]))
-    return {name: Cost(*(float(value) for value in np.mean(values, axis=0))) for name, values in found.items()}
-
-
 def main_arms(measured: Measured) -> list[str]:
     """The arms of the first table, in its order."""
     loops = [name for name in measured.arms if "@" in name and not name.startswith(REFINER)]
     own = [name for name in measured.arms if name == REFINER or name.startswith((f"{REFINER}@", f"{REFINER}+"))]
     first = [name for name in _FIRST if name in measured.arms]
-    return [*first, *loops, *own, "reference"]
+    return [name for name in (*first, *loops, *own, "reference") if name in measured.arms]
 
 
 def write_report(plan: Plan) -> Path:
@@ -181,10 +176,12 @@ def _factors(measured: Measured, groups: Mapping[str, Mapping[str, Any]], table_
 
 
 def times_table(folder: Path) -> str:
-    """Minutes of the steps that are done, by command."""
+    """Minutes of the steps that are done, by command; nothing where none was done here."""
     spent: dict[str, float] = {}
     for name, step in read_done(folder).items():
         verb = name.partition("-")[0]
         spent[verb] = spent.get(verb, 0.0) + float(str(step["seconds"])) / 60
+    if not spent:
+        return ""
     rows = [[verb, f"{minutes:.1f}"] for verb, minutes in spent.items()]
     return "## Wall time\n\n" + table(["steps", "minutes"], [*rows, ["all", f"{sum(spent.values()):.1f}"]])

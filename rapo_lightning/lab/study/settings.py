@@ -104,12 +104,14 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
     """The table of a regime, the best setting first.
 
     Where captions are not known there is no stage 1 to start from and no rewriter. There the first cycle finds hardly a target that
-    is right in whole, so the best setting is that of the last cycle, with a lower floor, and with pairs in hindsight.
+    is right in whole, so the best setting is that of the last cycle, with pairs in hindsight.
     """
     best = Setting(regime=regime, prompts=scale.prompts[regime])
     if regime == "unknown":
-        best = replace(best, start="examples", floor=0.5, hindsight=scale.hindsight)
+        best = replace(best, start="examples", floor=0.9, hindsight=scale.hindsight)
     found = [best, *_objectives(scale, best), *(_known if regime == "known" else _unknown)(scale, best)]
+    other_floor = 0.9 if regime == "known" else 0.7
+    found.append(_other(best, "floor", str(other_floor), floor=other_floor))
     return [*found, *(_other(best, "targets", name, targets=name) for name in ("shuffled", "reference"))]
 
 
@@ -129,7 +131,6 @@ def _objectives(scale: Scale, best: Setting) -> Iterator[Setting]:
 
 def _known(scale: Scale, best: Setting) -> Iterator[Setting]:
     yield _other(best, "adapter", "rewriter", adapter="rewriter")
-    yield _other(best, "floor", "0.9", floor=0.9)
     sizes = {size: _other(best, "prompts", str(size), prompts=(size,)) for size in scale.sizes}
     yield from sizes.values()
     few = sizes[scale.few]
@@ -140,7 +141,6 @@ def _known(scale: Scale, best: Setting) -> Iterator[Setting]:
 
 
 def _unknown(scale: Scale, best: Setting) -> Iterator[Setting]:
-    yield _other(best, "floor", "0.7", floor=0.7)
     if best.hindsight:
         yield _other(best, "hindsight", "none", hindsight=0.0)
     cycles = [_other(best, "cycles", str(number), prompts=best.prompts[:number]) for number in range(1, best.cycles)]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...data.csv_log import csv_text
-from ...data.prompts import read_prompts
 from ...data.tables import read_table
 from ...errors import UserError
 from ...running.folder import write_text
@@ -176,9 +175,3 @@ def write_in_tags(source: Path, column: str, target: Path) -> None:
     columns, rows = read_table(source, "The file of prompts")
     changed = [[in_tags(row[name]) if name == column else row[name] for name in columns] for row in rows]
     write_text(target, csv_text([columns, *changed]))
-
-
-def heldout_groups(transfer: Transfer, model: Model) -> tuple[list[str], list[str]]:
-    """Ids of the held-out prompts of a model's file, and the group of each."""
-    prompts = read_prompts(str(transfer.prompt_file("heldout", model)))
-    return [prompt.id for prompt in prompts], [prompt.group for prompt in prompts]

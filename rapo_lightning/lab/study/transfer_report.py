@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...data.prompts import read_prompts
 from ...errors import UserError
 from ...running.folder import write_text
 from ..labels import read_labels
 from . import prompts as files
-from .measures import read_videos
 from .plots import bars
-from .report import costs_of, times_table
+from .report import times_table
+from .rows import read_run
 from .tables import Measured, differences, scores, table
-from .transfer import MODELS, OTHER_STYLE, Model, Transfer, heldout_groups, other
+from .transfer import MODELS, OTHER_STYLE, Model, Transfer, other
 
 _NAMES = {"first": "lab-wan, captions", "second": "the second model, tags"}
 
@@ -27,8 +28,10 @@ def measure(transfer: Transfer, model: Model) -> Measured:
         UserError: If it has not been made.
     """
     folder = transfer.run_folder(model)
-    arms = read_videos(folder / "videos.csv")
-    return Measured(arms, *heldout_groups(transfer, model), read_labels(files.WRITTEN), costs_of(folder))
+    prompts = read_prompts(str(transfer.prompt_file("heldout", model)))
+    arms, costs = read_run(folder, prompts)
+    ids, groups = [prompt.id for prompt in prompts], [prompt.group for prompt in prompts]
+    return Measured(arms, ids, groups, read_labels(files.WRITTEN), costs)
 
 
 def write_report(transfer: Transfer) -> Path:
