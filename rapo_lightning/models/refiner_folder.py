@@ -21,13 +21,15 @@ CONFIG = "refiner.yaml"
 ADAPTER_CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 VOCABULARY = "vocabulary.txt"
 """Words of the training pairs, one a line; not every refiner has it."""
+CLOSED = "closed_vocabulary.txt"
+"""The words that the refiner may use, one a line; one without it may use any."""
 _REQUIRED = ("base_model", "system", "sampling", "seed")
 """Fields of `refiner.yaml` without which it was cut off, or is none."""
 _OF_LORA: dict[str, type | tuple[type, ...]] = {
     "r": int, "lora_alpha": (int, float), "target_modules": (list, str), "base_model_name_or_path": str,
 }  # fmt: skip
 """Fields of `adapter_config.json` without which neither PEFT nor vLLM can place the adapter."""
-_NO_FIELDS = {"path", "vocabulary"}
+_NO_FIELDS = {"path", "vocabulary", "closed"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class RefinerFolder:
     """Identity of the training that made it; empty where it was not recorded."""
     vocabulary: frozenset[str] = frozenset()
     """Words of its training pairs; empty if they are not known."""
+    closed: frozenset[str] = frozenset()
+    """The words that it may use; empty if it may use any."""
     adapter: str = ""
     """Checkpoint of the adapter, where it lies elsewhere than in this folder, such as one that others published."""
 
@@ -63,9 +67,11 @@ class RefinerFolder:
         return {name: value for name, value in asdict(self).items() if name not in _NO_FIELDS and value != ""}
 
     def identity(self) -> str:
-        """Hash of the adapter and of `refiner.yaml` (16 hex digits): all that an answer depends on but the base."""
+        """Hash of the adapter, of `refiner.yaml` and of a closed vocabulary (16 hex digits): all that an answer depends on but the base."""
         adapter = identity(self.adapter).encode() if self.adapter else (self.path / WEIGHTS).read_bytes()
         contents = [adapter, (self.path / CONFIG).read_bytes()]
+        if self.closed:
+            contents.append("\n".join(sorted(self.closed)).encode())
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in contents)).hexdigest()[:16]
 
 
@@ -108,7 +114,7 @@ def _none(folder: str | Path, missing: str) -> UserError:
 
 
 def _read_config(path: Path) -> RefinerFolder:
-    vocabulary = _read_vocabulary(path / VOCABULARY)
+    vocabulary, closed = read_words(path / VOCABULARY), read_words(path / CLOSED)
     try:
         loaded = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(loaded, dict):
@@ -127,16 +133,20 @@ def _read_config(path: Path) -> RefinerFolder:
             f"A refiner's {CONFIG} must say base_model, system, sampling and seed. Got {path / CONFIG}: {found}; restore "
             "the file, or run `finetune` again without the folder."
         ) from error
-    return RefinerFolder(path=path, vocabulary=vocabulary, **dict(fields.items()))
+    return RefinerFolder(path=path, vocabulary=vocabulary, closed=closed, **dict(fields.items()))
 
 
-def _read_vocabulary(path: Path) -> frozenset[str]:
+def read_words(path: Path) -> frozenset[str]:
+    """Words of a file of a refiner's folder; none where it is not there.
+
+    Raises:
+        UserError: If it is no text.
+    """
     try:
         return frozenset(path.read_text(encoding="utf-8").split()) if path.is_file() else frozenset()
     except UnicodeDecodeError as error:
         raise UserError(
-            f"A refiner's {VOCABULARY} must be UTF-8, a word a line. Got {path}: {error}; restore the file, or delete it: no word is "
-            "known then."
+            f"A refiner's {path.name} must be UTF-8, a word a line. Got {path}: {error}; restore the file, or delete it and do without."
         ) from error
 
 

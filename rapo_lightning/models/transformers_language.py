@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, LogitsProcessorList
 
 from ..data.ids import derived_seed
+from ..data.resources import find
 from ..prompting.chat import Messages, Sampling
 from .causal_model import adapter_key, add_adapter, load_causal_model, with_adapter
 from .chat_template import encode_conversations
 from .choosing import first_tokens, likelihoods
+from .closed_vocabulary import ClosedVocabulary, OnlyWords
+from .refiner_folder import CLOSED, read_words
 from .sampling import processors
 
 
@@ -44,6 +47,7 @@ class TransformersLanguageModel:
         self.tokenizer: Any = None
         self._peft: Any = None
         self._active = ""
+        self._closed: dict[str, ClosedVocabulary | None] = {}
 
     def load(self) -> None:
         """Loads tokenizer, model and adapter, once."""
@@ -168,12 +172,28 @@ class TransformersLanguageModel:
             **{self._cache_name: self._prefill(ids, mask, count)},
             do_sample=False,
             max_new_tokens=sampling.max_new_tokens,
-            logits_processor=processors(sampling, torch.tensor(row_seeds, device=ids.device), ids.shape[1]),
+            logits_processor=LogitsProcessorList(
+                [
+                    *self._only_words(ids.shape[1]),
+                    *processors(sampling, torch.tensor(row_seeds, device=ids.device), ids.shape[1]),
+                ]
+            ),
             pad_token_id=self.tokenizer.pad_token_id,
         )
         decoded = self.tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
         cleaned = [text.strip() for text in decoded]
         return [cleaned[begin : begin + count] for begin in range(0, len(cleaned), count)]
+
+    def _only_words(self, prompt_length: int) -> list[OnlyWords]:
+        """What keeps the answers of a refiner with a closed vocabulary to its words."""
+        adapter = self._active or self.adapter
+        if adapter not in self._closed:
+            folder = find(adapter) if adapter else None
+            known = read_words(folder / CLOSED) if folder else frozenset()
+            size = self.model.get_output_embeddings().out_features
+            self._closed[adapter] = ClosedVocabulary(known, self.tokenizer, size) if known else None
+        found = self._closed[adapter]
+        return [OnlyWords(found, prompt_length)] if found else []
 
     @property
     def _cache_name(self) -> str:

@@ -174,6 +174,9 @@ class Stage3:
     holds the text itself."""
     sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
     """How the trained refiner answers (ours: greedy)."""
+    closed_vocabulary: int = 0
+    """Least number of targets that a word must be in for the trained refiner to use it, whatever a request says (ours): a word that no
+    caption has breaks a video. 0 lets it use any."""
     runs: list[str] = field(default_factory=list)
     """Run folders whose trajectories are read together, such as the cycles of a loop that starts from its own refiner; empty
     reads the run folder itself. `finetune --runs A B` sets it."""
@@ -219,6 +222,8 @@ class Stage3:
                 f"epochs={self.epochs}, max_length={self.max_length}, checkpoint_steps={self.checkpoint_steps}, "
                 f"patience={self.patience}."
             )
+        if self.closed_vocabulary < 0:
+            raise ValueError(f"`stage3` needs closed_vocabulary >= 0. Got {self.closed_vocabulary}.")
         if not 0 <= self.hindsight <= 1:
             raise ValueError(f"`stage3` needs 0 <= hindsight <= 1. Got {self.hindsight}.")
         if not 0 <= self.validation_share < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from safetensors import SafetensorError
 
 from ..checkpoints import entries
 from ..data.store import make_folder
-from ..errors import RunError
-from ..models.refiner_folder import CONFIG, VOCABULARY, RefinerFolder
+from ..errors import RunError, UserError
+from ..models.closed_vocabulary import letter_runs
+from ..models.refiner_folder import CLOSED, CONFIG, VOCABULARY, RefinerFolder
 from ..prompting.text import words
 
 _INCOMING, _REPLACED = ".tmp", ".old"
@@ -36,6 +38,27 @@ def vocabulary(rows: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     """
     turns = [(row["prompt"][-1], *row.get("chosen", row.get("completion", []))) for row in rows]
     return frozenset(word for both in turns for turn in both for word in words(turn["content"]))
+
+
+def closed_vocabulary(rows: Sequence[Mapping[str, Any]], least: int) -> frozenset[str]:
+    """The words that enough of what is learned as an answer has; none where `least` is 0.
+
+    Args:
+        rows: Rows of the view `sft`.
+        least: Least number of answers.
+
+    Raises:
+        UserError: If no word is in so many.
+    """
+    texts = [row["completion"][-1]["content"] for row in rows] if least else []
+    counts = Counter(word for text in texts for word in set(letter_runs(text)))
+    found = frozenset(word for word, count in counts.items() if count >= least)
+    if least and not found:
+        raise UserError(
+            f"`stage3.closed_vocabulary` keeps the words of at least so many targets. Got {least} and {len(texts)} targets, which "
+            "share no word; lower it."
+        )
+    return found
 
 
 def recover(folder: Path) -> None:
@@ -145,5 +168,7 @@ def _write(folder: Path, settings: RefinerFolder, model: Any, tokenizer: Any, ca
     tokenizer.save_pretrained(folder)
     config = yaml.safe_dump(settings.config(), sort_keys=False, allow_unicode=True)
     (folder / CONFIG).write_text(config, encoding="utf-8")
-    (folder / VOCABULARY).write_text("\n".join(sorted(settings.vocabulary)) + "\n", encoding="utf-8")
+    for name, known in ((VOCABULARY, settings.vocabulary), (CLOSED, settings.closed)):
+        if known or name == VOCABULARY:
+            (folder / name).write_text("\n".join(sorted(known)) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -22,7 +22,7 @@ from .adapter import set_dropout, trainable
 from .card import TrainingSummary, card_text
 from .curves import write_metrics
 from .engines import Engine, Plan, make_engine, phases
-from .export import export, recover, vocabulary
+from .export import closed_vocabulary, export, recover, vocabulary
 from .float8 import freeze_in_float8
 from .pairs import PairViews, instruction
 from .reward import train_reward_model
@@ -77,10 +77,15 @@ def make_plans(recipe: Recipe, folder: Path, base: str, views: PairViews) -> lis
     return plans
 
 
-def _planned(plan: Plan, base: str, start: RefinerFolder | None) -> RefinerFolder:
+def _planned(plan: Plan, base: str, start: RefinerFolder | None, views: PairViews) -> RefinerFolder:
     """What the refiner of a training will say of itself."""
     recipe, stage3 = plan.recipe, plan.recipe.stage3
     known = vocabulary(plan.rows["train"])
+    closed = (
+        closed_vocabulary(views.view("sft")["train"], stage3.closed_vocabulary)
+        if stage3.closed_vocabulary
+        else frozenset()
+    )
     if start:
         # Where it is not known what an adapter has read before, no word can be called new.
         known = known | start.vocabulary if start.vocabulary else frozenset()
@@ -91,8 +96,9 @@ def _planned(plan: Plan, base: str, start: RefinerFolder | None) -> RefinerFolde
         stage3.sampling,
         recipe.seed,
         weights_identity(base),
-        digest([plan.identity, vars(stage3.sampling)]),
+        digest([plan.identity, vars(stage3.sampling), *([sorted(closed)] if closed else [])]),
         vocabulary=known,
+        closed=closed,
     )
 
 
@@ -149,7 +155,7 @@ def train_refiner(recipe: Recipe, folder: Path, views: PairViews) -> Path:
     plans = make_plans(recipe, folder, base, views)
     engines = [make_engine(plan) for plan in plans]
     start = read_start(recipe.stage3.lora, base)
-    planned = _planned(plans[-1], base, start)
+    planned = _planned(plans[-1], base, start, views)
     rank_zero_only(recover)(planned.path)
     if engines[-1].is_finished() and _is_exported(planned) and not plans[-1].is_trial:
         say(f"This training is done: its refiner is in {planned.path}.")
