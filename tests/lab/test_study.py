@@ -28,7 +28,7 @@ from tests.helpers import ROOT, tiny_recipe
 ALLOW = ("--allow_package", "tests")
 SMALL = Scale(
     {"known": (4,), "unknown": (4, 4)}, (3,), 3, 3, 2, 1, 2, (2, 2), 1, 1, 1, 12, ("sft+grpo",), 4, 4, (1, 1), ({"filter": "words"},),
-    hindsight=0.0,
+    hindsight=0.0, closed=0.0,
 )  # fmt: skip
 
 
@@ -66,11 +66,11 @@ def test_all_of_it_runs_in_parts_and_nothing_twice(
     assert all(done[name] == step for name, step in begun.items() if step["identity"])
     # No video is as coherent as that floor asks for, and the study goes on.
     assert [name for name, step in done.items() if step["left_out"]] == [
-        "finetune-known.floor-0.9.s0", "finetune-unknown.floor-0.7.s0",
+        "finetune-known.floor-0.7.s0", "finetune-unknown.floor-0.7.s0",
     ]  # fmt: skip
     report, page = json.loads((folder / "report.json").read_text()), (folder / "report.md").read_text()
     for regime in REGIMES:
-        names = {item.name for item in settings(SMALL, regime)} - {BEST, "floor-0.9", "floor-0.7"}
+        names = {item.name for item in settings(SMALL, regime)} - {BEST, "floor-0.7"}
         assert {"refiner", "refiner@2", "refiner+sspo@2", "sspo@2", "blind@2", *names} <= set(report[regime]["arms"])
         assert set(report[regime]["groups"]) == {"new wording", "trained wording", "hand-written"}
         assert all(arm["n"] == 3 for arm in report[regime]["arms"].values())
@@ -78,7 +78,7 @@ def test_all_of_it_runs_in_parts_and_nothing_twice(
         assert (folder / f"factors-{regime}.png").stat().st_size > 1000
     assert {"stage1", "rewriter", "dictionary"} <= set(report["known"]["arms"])
     assert (folder / "prompts-known.png").is_file()
-    assert "Left out, since there was nothing to train on, or no training: floor-0.9." in page
+    assert "Left out, since there was nothing to train on, or no training: floor-0.7." in page
     assert "`refiner+sspo@2` minus `refiner@2`" in page
     capsys.readouterr()
     assert main(arguments) == 0
@@ -168,6 +168,7 @@ def test_prompts_are_of_training_scenes_and_say_what_they_ask_for(wording: str) 
 def test_few_prompts_are_seen_more_often() -> None:
     assert [FULL.epochs_of(count) for count in (160, 2500, 5000, 10_000)] == [20, 8, 4, 3]
     assert TINY.epochs_of(8) == 1
+    assert [FULL.closed_of(count) for count in (160, 2500, 10_000)] == [2, 2, 10]
 
 
 def test_no_step_begins_when_the_time_is_over(tmp_path: Path) -> None:

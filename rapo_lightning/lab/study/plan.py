@@ -176,6 +176,7 @@ class Plan:
             # Else the funnel's accuracy is that of the lexicon's words alone.
             fields["stage3.reader.init_args.asked"] = str(self._prompt_file(setting.wording))
         fields["stage3.hindsight"] = setting.hindsight
+        fields["stage3.closed_vocabulary"] = self.scale.closed_of(setting.prompts[-1]) if setting.closed else 0
         given: list[str] = []
         if setting.targets != "collected":
             pairs = out / ("pairs" if setting.targets == "shuffled" else "pairs.csv")

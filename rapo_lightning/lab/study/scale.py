@@ -37,6 +37,8 @@ class Scale:
         hindsight: `stage3.hindsight` of the best setting where captions are not known. 0.75, which is reached by 0.93 of the rounds that
             the judge gives 0.9 or more and by 0.12 of those below 0.5 (`recipes/lab/loop_10k`, read once), lets texts with words that
             mean nothing to the video model through (docs/study.md).
+        closed: Share of the prompts whose targets must have a word for a refiner with a closed vocabulary; 0 leaves all open. At the
+            default, 10 of 10,000, nothing is left of what the rewriter kept of requests (ours).
         together: Prompts that a loop works on together, 0 for the recipe's (ours: the later rounds of few prompts take as long as
             those of many).
         transfer: Prompts of each model in the experiment with two (ours).
@@ -60,6 +62,7 @@ class Scale:
     epochs: tuple[int, int] = (3, 20)
     filters: tuple[Mapping[str, Any], ...] = ()
     hindsight: float = 0.8
+    closed: float = 0.001
     together: int = 5120
     transfer: int = 800
 
@@ -67,6 +70,10 @@ class Scale:
         """Epochs of a training on the pairs of so many prompts: few prompts are seen more often."""
         least, most = self.epochs
         return max(least, min(most, math.ceil(self.pairs / prompts)))
+
+    def closed_of(self, prompts: int) -> int:
+        """`stage3.closed_vocabulary` of a training on so many prompts, at least 2; 0 where vocabularies are open."""
+        return max(2, round(self.closed * prompts)) if self.closed else 0
 
 
 FULL = Scale({"known": (10_000,), "unknown": (1000, 1000, 2000, 3000)}, (160, 640, 2500, 5000), few=2500, requests=640)

@@ -67,6 +67,7 @@ class Setting:
             `reference` (the ceiling of a set of prompts).
         floor: Least score of a target by the verifiers that the recipe has a floor for; 0 takes the recipe's.
         hindsight: `stage3.hindsight`.
+        closed: Whether the refiner keeps to the words of its targets.
         against: The setting that it differs from in one thing.
         fields: Further fields of the recipe for `finetune`, by dotted key.
     """
@@ -82,6 +83,7 @@ class Setting:
     targets: str = "collected"
     floor: float = 0.0
     hindsight: float = 0.0
+    closed: bool = True
     against: str = BEST
     fields: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,12 +108,13 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
     Where captions are not known there is no stage 1 to start from and no rewriter. There the first cycle finds hardly a target that
     is right in whole, so the best setting is that of the last cycle, with pairs in hindsight.
     """
-    best = Setting(regime=regime, prompts=scale.prompts[regime])
+    best = Setting(regime=regime, prompts=scale.prompts[regime], floor=0.9)
     if regime == "unknown":
-        best = replace(best, start="examples", floor=0.9, hindsight=scale.hindsight)
+        best = replace(best, start="examples", hindsight=scale.hindsight)
     found = [best, *_objectives(scale, best), *(_known if regime == "known" else _unknown)(scale, best)]
-    other_floor = 0.9 if regime == "known" else 0.7
-    found.append(_other(best, "floor", str(other_floor), floor=other_floor))
+    found.append(_other(best, "floor", "0.7", floor=0.7))
+    if scale.closed:
+        found.append(_other(best, "closed", "none", closed=False))
     return [*found, *(_other(best, "targets", name, targets=name) for name in ("shuffled", "reference"))]
 
 
