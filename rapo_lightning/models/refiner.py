@@ -84,6 +84,11 @@ class Refiner:
         self.candidates, self.faithfulness, self.threshold = candidates, faithfulness, threshold
         self.max_words, self.allow_other_base = max_words, allow_other_base
         remote = getattr(model, "remote", False)
+        if remote and settings.closed:
+            say(
+                f"The refiner in {settings.path} keeps to its own words only where it runs here: the server does not know them.",
+                error=True,
+            )
         self._base_is_open = bool(settings.base_identity) and not allow_other_base and not remote
         self._told: set[str] = set()
 

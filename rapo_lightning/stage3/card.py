@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..data.resources import find
-from ..models.refiner_folder import RefinerFolder
+from ..models.refiner_folder import CLOSED, RefinerFolder
 from ..models.reward_model import RewardFolder
 from ..recipe import Recipe
 from .engines import Best, Phase, Plan
@@ -43,7 +43,7 @@ The conversation it answers has this system message, and the request as the user
 | data | {report} |
 | verifiers | {verifiers} |
 | objective | {objective}, batch {batch} |
-| {kind} | rank {r}, alpha {alpha}, dropout {dropout}, {modules}{quantized}{begun} |
+{words}| {kind} | rank {r}, alpha {alpha}, dropout {dropout}, {modules}{quantized}{begun} |
 | {monitor} | {figure} (epoch {epoch}, the best of {epochs}) on {validation} pairs whose prompts are never trained on |
 | seed | {seed} |
 | recipe hash of the trajectories | {recipe_hash} |
@@ -125,6 +125,7 @@ def card_text(recipe: Recipe, settings: RefinerFolder, summary: TrainingSummary)
         kind=_KINDS[stage3.lora.variant],
         serving=_NO_VLLM.format(name=recipe.name) if stage3.lora.variant == "dora" else "",
         quantized=f"; on the base in {stage3.lora.quantization}" if stage3.lora.quantization != "none" else "",
+        words=f"| words | {len(settings.closed)} that it keeps to (`{CLOSED}`) |\n" if settings.closed else "",
         begun=f"; begun with the adapter of `{stage3.lora.start}`" if stage3.lora.start else "",
         r=stage3.lora.r,
         alpha=stage3.lora.alpha,

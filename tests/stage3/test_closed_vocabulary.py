@@ -12,6 +12,7 @@ from rapo_lightning.cli import main
 from rapo_lightning.errors import UserError
 from rapo_lightning.models import TransformersLanguageModel
 from rapo_lightning.models.closed_vocabulary import ClosedVocabulary, OnlyWords, letter_runs
+from rapo_lightning.models.refiner import Refiner
 from rapo_lightning.models.refiner_folder import CLOSED, read_refiner
 from rapo_lightning.prompting.chat import Sampling
 from rapo_lightning.stage3.export import closed_vocabulary
@@ -91,6 +92,17 @@ def test_a_refiner_keeps_to_its_words(copied: Path) -> None:
     assert base.complete(turns, [0, 1], Sampling(temperature=0.0, max_new_tokens=12)) == free
 
 
+def test_a_server_is_said_not_to_know_the_words(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Server:
+        remote = True
+
+    Refiner(read_refiner(copied / "refiner"), Server())  # type: ignore[arg-type]
+    assert capsys.readouterr().err == ""
+    (copied / "refiner" / CLOSED).write_text("ball\n")
+    Refiner(read_refiner(copied / "refiner"), Server())  # type: ignore[arg-type]
+    assert "keeps to its own words only where it runs here" in capsys.readouterr().err
+
+
 def test_finetune_writes_the_words_of_its_targets(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +125,9 @@ def test_finetune_writes_the_words_of_its_targets(
     own = [*given, "--out", str(tmp_path / "out")]
     assert main([*own, "--stage3.closed_vocabulary", "2"]) == 0
     assert read_refiner(tmp_path / "out/refiner").closed == {"a", "red", "ball", "rolls"}
+    assert (
+        "| words | 4 that it keeps to (`closed_vocabulary.txt`) |" in (tmp_path / "out/refiner/README.md").read_text()
+    )
     # Trained already, and other words make another refiner of it.
     assert main(own) == 0
     assert read_refiner(tmp_path / "out/refiner").closed == frozenset()
