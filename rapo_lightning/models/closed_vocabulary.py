@@ -30,13 +30,12 @@ def letter_runs(text: str) -> list[str]:
 class ClosedVocabulary:
     """Which tokens may follow, by how far a word has come."""
 
-    def __init__(self, words: Iterable[str], tokenizer: Any, size: int) -> None:
+    def __init__(self, words: Iterable[str], tokenizer: Any) -> None:
         """Reads all tokens as text, which takes about a second.
 
         Args:
             words: The vocabulary.
             tokenizer: The tokenizer.
-            size: Tokens that the model scores.
 
         Raises:
             UserError: If there is no word.
@@ -46,10 +45,10 @@ class ClosedVocabulary:
             raise UserError(
                 "A closed vocabulary needs words. Got none; train with `stage3.closed_vocabulary: 0`, or more pairs."
             )
-        self._words, self.size = _tree(runs), size
+        self._words, self.size = _tree(runs), len(tokenizer)
         self._tokens: Node = {}
         self._stops = sorted({int(token) for token in _ids(tokenizer.eos_token_id)} | _ends(tokenizer))
-        self._texts = _token_texts(tokenizer, size)
+        self._texts = _token_texts(tokenizer)
         special = set(tokenizer.all_special_ids)
         for token, text in enumerate(self._texts):
             if text and "\ufffd" not in text and token not in special:
@@ -110,11 +109,11 @@ def _walk(tokens: Node, state: Node, root: Node, found: list[int]) -> None:
             _walk(further, following, root, found)
 
 
-def _token_texts(tokenizer: Any, size: int) -> list[str]:
+def _token_texts(tokenizer: Any) -> list[str]:
     # Behind another token, since some tokenizers drop the space at the start of a text.
     anchor = tokenizer.encode("a", add_special_tokens=False)[-1]
     before = len(tokenizer.decode([anchor], clean_up_tokenization_spaces=False))
-    pairs = [[anchor, token] for token in range(min(size, len(tokenizer)))]
+    pairs = [[anchor, token] for token in range(len(tokenizer))]
     return [text[before:] for text in tokenizer.batch_decode(pairs, clean_up_tokenization_spaces=False)]
 
 
@@ -156,5 +155,5 @@ class OnlyWords(LogitsProcessor):
         return None if state is None or self.vocabulary.ends(token) else self.vocabulary.after(state, token)
 
     def _wide(self, state: Node, size: int) -> Tensor:
-        found = self.vocabulary.allowed(state)
-        return found if len(found) == size else torch.nn.functional.pad(found, (0, size - len(found)))
+        # Models may score more tokens than the tokenizer has, for a round number.
+        return torch.nn.functional.pad(self.vocabulary.allowed(state), (0, size - self.vocabulary.size))

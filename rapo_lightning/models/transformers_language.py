@@ -190,8 +190,7 @@ class TransformersLanguageModel:
         if adapter not in self._closed:
             folder = find(adapter) if adapter else None
             known = read_words(folder / CLOSED) if folder else frozenset()
-            size = self.model.get_output_embeddings().out_features
-            self._closed[adapter] = ClosedVocabulary(known, self.tokenizer, size) if known else None
+            self._closed[adapter] = ClosedVocabulary(known, self.tokenizer) if known else None
         found = self._closed[adapter]
         return [OnlyWords(found, prompt_length)] if found else []
 

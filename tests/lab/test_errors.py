@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rapo_lightning.data.prompts import read_prompts
+from rapo_lightning.data.trajectory import TrajectoryStore
 from rapo_lightning.errors import UserError
 from rapo_lightning.lab.labels import read_labels
 from rapo_lightning.lab.oracle import judge
@@ -30,6 +31,7 @@ from rapo_lightning.lab.study.errors import (
 from rapo_lightning.lab.study.measures import Arm, Video
 from rapo_lightning.lab.study.prompts import HELDOUT, WRITTEN
 from rapo_lightning.lab.study.vocabulary import taught
+from tests.data.test_trajectory import make_row
 from tests.helpers import ROOT, tiny_recipe
 
 END = "The motion is smooth and the camera stays fixed."
@@ -147,16 +149,21 @@ def test_failures_are_drawn_by_their_share_from_different_prompts() -> None:
 
 
 def _run(folder: Path, language_model: Path) -> Path:
-    tiny_recipe(folder, language_model).rename(folder / "recipe.yaml")
-    wrong = "The video shows a green body; asked for was lemon."
-    lines = [["arm", "prompt_id", "prompt", "group", "seed", "text", "score", "critique"]]
-    for number in range(3):
-        lines.append(
-            ["best.s0", str(number), "a lemon orb ascending", "new wording", str(number), RIGHT, "0.666667", wrong]
+    prompts = folder / "heldout.csv"
+    requests = ["a lemon orb ascending", "a lemon ball ascending", "the lemon ball ascending", "basketball bouncing"]
+    groups = ["new wording"] * 3 + ["hand-written"]
+    prompts.write_text("prompt,group\n" + "".join(f"{a},{b}\n" for a, b in zip(requests, groups, strict=True)))
+    tiny_recipe(folder, language_model, evaluation__prompts=str(prompts), evaluation__limit=0).rename(
+        folder / "recipe.yaml"
+    )
+    wrong, rows = "The video shows a green body; asked for was lemon.", []
+    for prompt in read_prompts(str(prompts)):
+        missed = prompt.group == "new wording"
+        row = make_row(
+            prompt.id, 0, 2 / 3 if missed else 1.0, source_prompt=prompt.text, prompt=RIGHT, critique=wrong * missed
         )
-    lines.append(["best.s0", "3", "basketball bouncing", "hand-written", "3", RIGHT, "1", ""])
-    with (folder / "videos.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(lines)
+        rows.append({key: value for key, value in row.items() if key != "score_b"})
+    TrajectoryStore(folder / "evaluation/arms/best.s0", ["a"]).append(rows)
     return folder
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from rapo_lightning.data.prompts import read_prompts
-from rapo_lightning.errors import UserError
 from rapo_lightning.evaluation.statistics import bootstrap_interval
 from rapo_lightning.lab.labels import read_labels
 from rapo_lightning.lab.oracle import judge
 from rapo_lightning.lab.reading import read_caption
 from rapo_lightning.lab.render import render_batch
 from rapo_lightning.lab.scene import Scene
-from rapo_lightning.lab.study.measures import Arm, Video, named_right, read_videos, shown_right
+from rapo_lightning.lab.study.measures import Arm, Video, named_right, shown_right
 from rapo_lightning.lab.study.prompts import HELDOUT, WRITTEN
 from rapo_lightning.lab.study.tables import Measured
 from tests.helpers import ROOT
@@ -48,18 +45,25 @@ def test_what_a_video_shows_is_read_off_the_critique() -> None:
             )
 
 
-def test_intervals_resample_prompts_and_average_seeds_within_one(tmp_path: Path) -> None:
+def test_intervals_resample_prompts_and_average_seeds_within_one() -> None:
     rng = np.random.default_rng(0)
     scores = rng.random((3, 20, 2))
-    lines = ["arm,prompt_id,prompt,group,seed,text,score,critique"]
-    for training in range(3):
-        for prompt in range(20):
-            for seed in range(2):
-                score = scores[training, prompt, seed]
-                lines.append(f"best.s{training},{prompt},a red ball {prompt},,{seed},a red ball,{score},")
-    lines += [f"raw,{prompt},a red ball {prompt},,0,a red ball {prompt},0.0," for prompt in range(20)]
-    (tmp_path / "videos.csv").write_text("\n".join(lines) + "\n")
-    arms = read_videos(tmp_path / "videos.csv")
+    arms = {"best": Arm("best"), "raw": Arm("raw")}
+    for prompt in range(20):
+        request = f"a red ball {prompt}"
+        for training, seed in np.ndindex(3, 2):
+            video = Video(
+                f"best.s{training}",
+                str(prompt),
+                request,
+                "",
+                str(seed),
+                "a red ball",
+                scores[training, prompt, seed],
+                "",
+            )
+            arms["best"].videos[str(prompt)].append(video)
+        arms["raw"].videos[str(prompt)].append(Video("raw", str(prompt), request, "", "0", request, 0.0, ""))
     ids = [str(number) for number in range(20)]
     summary = Measured(arms, ids, [""] * 20, {}, {}).summary(["raw", "best"], "raw")
     assert summary["arms"]["best"]["mean"] == pytest.approx(scores.mean())
@@ -68,5 +72,3 @@ def test_intervals_resample_prompts_and_average_seeds_within_one(tmp_path: Path)
     assert summary["arms"]["best"]["ci95"] == pytest.approx(list(bootstrap_interval(within)), abs=2e-5)
     assert arms["best"].by_training() == pytest.approx(scores.mean(axis=(1, 2)))
     assert named_right(arms["best"], "0", {}) == {"shape": 1.0, "colour": 1.0}
-    with pytest.raises(UserError, match="run the part `evaluate` first"):
-        read_videos(tmp_path / "none.csv")

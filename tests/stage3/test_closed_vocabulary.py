@@ -23,7 +23,7 @@ WORDS = ["a", "small", "medium-sized", "ball", "balloon"]
 @pytest.fixture(scope="module")
 def vocabulary(language_model: Path) -> ClosedVocabulary:
     tokenizer = AutoTokenizer.from_pretrained(language_model)
-    return ClosedVocabulary(WORDS, tokenizer, len(tokenizer))
+    return ClosedVocabulary(WORDS, tokenizer)
 
 
 def reads(vocabulary: ClosedVocabulary, tokenizer: object, text: str) -> bool:
@@ -148,4 +148,4 @@ def test_words_of_few_targets_are_left_out(vocabulary: ClosedVocabulary, languag
         closed_vocabulary(rows, 9)
     tokenizer = AutoTokenizer.from_pretrained(language_model)
     with pytest.raises(UserError, match="needs words. Got none"):
-        ClosedVocabulary(["2", ""], tokenizer, 10)
+        ClosedVocabulary(["2", ""], tokenizer)

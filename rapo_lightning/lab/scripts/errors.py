@@ -1,6 +1,6 @@
 """Where an arm's score is lost: `python -m rapo_lightning.lab.scripts.errors runs/lab --arm refiner`.
 
-Writes `errors.md` from the run's `videos.csv`: attribute by cause, for each wording of the requests. `--sheet 50` draws failures for
+Writes `errors.md` from the rows of an evaluation: attribute by cause, for each wording of the requests. `--sheet 50` draws failures for
 a reading by eye (the videos are made again, by the run's recipe and seeds) and a CSV to fill in, which `--count FILE` counts.
 """
 
@@ -17,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from ...console import say
+from ...data.prompts import read_prompts
 from ...errors import UserError
+from ...recipe import Recipe
 from ...recipe.files import load_recipe
 from ...running.folder import write_text
 from ...running.pool import fetch_models, open_pool
@@ -25,9 +27,11 @@ from ..labels import Labels, read_labels
 from ..oracle import judge_bytes
 from ..study.by_eye import asked_for, count_readings, draw_failures, refuse_filled, write_readings
 from ..study.errors import Miss, all_misses, count_errors, error_table
-from ..study.measures import Arm, read_videos
-from ..study.prompts import WRITTEN
+from ..study.measures import Arm
+from ..study.prompts import WRITTEN, held_out
 from ..study.report import REFINER
+from ..study.rows import read_run
+from ..study.scale import FULL
 from ..study.settings import BEST
 
 PAGE = 10
@@ -44,13 +48,23 @@ def read_arm(run: Path, name: str) -> Arm:
     Raises:
         UserError: If there is no such evaluation or arm.
     """
-    arms = read_videos(run / "videos.csv")
+    recipe = kept_recipe(run)
+    # The rows that ship with the study have no recipe.
+    own = recipe.evaluation if recipe else None
+    prompts = read_prompts(own.prompts, own.limit) if own else held_out(FULL.group, FULL.written)
+    arms, _ = read_run(run, prompts)
     found = arms.get(name) or (arms.get(BEST) if name == REFINER else None)
     if found is None:
         raise UserError(
             f"`--arm` must be an arm of the evaluation in {run}. Got {name!r}; name one of {', '.join(arms)}."
         )
     return found
+
+
+def kept_recipe(run: Path) -> Recipe | None:
+    """The recipe of an evaluation; None where its folder has none."""
+    kept = next((path for path in (run / "recipes/evaluate.yaml", run / "recipe.yaml") if path.is_file()), None)
+    return load_recipe(kept) if kept else None
 
 
 def by_wording(arm: Arm) -> dict[str, list[str]]:
@@ -84,12 +98,11 @@ def make_again(run: Path, drawn: Sequence[Miss]) -> list[NDArray[np.uint8]]:
     Raises:
         UserError: If the run has no recipe, or its video model is not usable.
     """
-    kept = next((path for path in (run / "recipes/evaluate.yaml", run / "recipe.yaml") if path.is_file()), None)
-    if kept is None:
+    recipe = kept_recipe(run)
+    if recipe is None:
         raise UserError(
             f"A sheet needs the recipe of the evaluation. Got none in {run}; name the run folder of `evaluate`."
         )
-    recipe = load_recipe(kept)
     models = open_pool(recipe, ["video_model"])
     fetch_models(recipe, ["video_model"])
     models.place_on(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import UserError
 from ...prompting.text import words
 from ..labels import Labels
 from ..reading import translated
@@ -29,7 +25,7 @@ SEEDED = re.compile(r"(.+)\.s\d+")
 
 @dataclass(frozen=True)
 class Video:
-    """A line of `videos.csv`; `score` is NaN where the metric gave none."""
+    """A video of an arm; `score` is NaN where the metric gave none."""
 
     arm: str
     prompt_id: str
@@ -70,32 +66,6 @@ class Arm:
     def texts(self, prompt: str) -> list[Video]:
         """A video of each training's text."""
         return list({video.arm: video for video in self.videos[prompt]}.values())
-
-
-def read_videos(path: Path, names: Mapping[str, str] | None = None) -> dict[str, Arm]:
-    """The arms of an evaluation, a setting's training seeds together.
-
-    Args:
-        path: `videos.csv`.
-        names: New names of arms.
-
-    Raises:
-        UserError: If the file is not there.
-    """
-    if not path.is_file():
-        raise UserError(f"The report needs what `evaluate` wrote. Got no {path}; run the part `evaluate` first.")
-    arms: dict[str, Arm] = {}
-    csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            score = float(row.pop("score") or "nan")
-            video = Video(**row, score=score)
-            seeded = SEEDED.fullmatch(video.arm)
-            name = seeded[1] if seeded else (names or {}).get(video.arm, video.arm)
-            arm = arms.setdefault(name, Arm(name))
-            arm.videos[video.prompt_id].append(video)
-            arm.trainings.add(video.arm)
-    return arms
 
 
 @lru_cache(maxsize=100_000)

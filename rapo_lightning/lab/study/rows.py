@@ -30,10 +30,11 @@ def read_run(folder: Path, prompts: Sequence[Prompt]) -> tuple[dict[str, Arm], d
         UserError: If no arm has them all.
     """
     known = {prompt.id: prompt for prompt in prompts}
+    order = {identity: place for place, identity in enumerate(known)}
     arms: dict[str, Arm] = {}
     costs: dict[str, list[Cost]] = {}
     for own in sorted((folder / "evaluation" / "arms").glob("*/")):
-        rows = [row for row in latest(own) if row["prompt_id"] in known]
+        rows = sorted((r for r in latest(own) if r["prompt_id"] in known), key=lambda row: order[row["prompt_id"]])
         if {row["prompt_id"] for row in rows} != set(known):
             continue
         rounds = _rounds(folder, own.name)
