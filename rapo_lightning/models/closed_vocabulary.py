@@ -148,8 +148,9 @@ class OnlyWords(LogitsProcessor):
         masks = torch.stack(
             [free if state is None else self._wide(state, scores.shape[-1]) for state in kinds.values()]
         )
-        rows = torch.tensor([places[id(state)] for state in self._states])
-        return scores.masked_fill(~masks[rows].to(scores.device), -torch.inf)
+        rows = torch.tensor([places[id(state)] for state in self._states], device=scores.device)
+        # The kinds of rows are few: they travel, and each row takes its own there.
+        return scores.masked_fill(~masks.to(scores.device)[rows], -torch.inf)
 
     def _after(self, state: Node | None, token: int) -> Node | None:
         return None if state is None or self.vocabulary.ends(token) else self.vocabulary.after(state, token)
