@@ -10,10 +10,12 @@ import pyarrow
 import pyarrow.parquet
 from datasets import Features, List, Value
 
+from ..errors import RunError
 from .store import PartStore, Row, read_parts
 
 IDENTITY = ("prompt_id", "round", "recipe_hash")
 """Columns that identify a row."""
+_TEXTS = ("source_prompt", "prompt")
 
 _COLUMNS: dict[str, Any] = {
     "schema_version": Value("int32"),
@@ -123,8 +125,19 @@ def common_columns(folders: Sequence[Path], verifiers: Sequence[str]) -> list[st
 
 
 def read_rows(folder: Path, recipe_hash: str | None = None) -> list[Row]:
-    """Reads a store without opening it for writing; arguments, result and errors as in `store.read_parts`."""
-    return read_parts(folder, IDENTITY, recipe_hash)
+    """Reads a store without opening it for writing; arguments, result and errors as in `store.read_parts`.
+
+    Raises:
+        RunError: If a row lacks its texts, such as one that another program wrote.
+    """
+    rows = read_parts(folder, IDENTITY, recipe_hash)
+    missing = [name for name in _TEXTS if any(row.get(name) is None for row in rows)]
+    if missing:
+        raise RunError(
+            f"Rows of trajectories must have the texts {', '.join(_TEXTS)}. Got {folder} with rows without {', '.join(missing)}; move "
+            "the part with them away."
+        )
+    return rows
 
 
 def by_prompt(rows: Iterable[Row]) -> dict[str, list[Row]]:

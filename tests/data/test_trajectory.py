@@ -212,3 +212,15 @@ def test_a_row_compares_as_it_will_when_it_is_read(tmp_path: Path) -> None:
         assert not reaches(made[0], "a", 0.7001)
         assert missed_gates(made[0], Ranking(gates={"a": 0.7, "b": 0.3})) == 0
         assert best_round(made)["round"] == 0
+
+
+def test_rows_without_their_texts_are_told(tmp_path: Path) -> None:
+    TrajectoryStore(tmp_path, ["a", "b"]).append([make_row()])
+    (part,) = tmp_path.glob("*.parquet")
+    table = pyarrow.parquet.read_table(part).drop_columns(["source_prompt"])
+    pyarrow.parquet.write_table(table, tmp_path / "part-other.parquet")
+    part.unlink()
+    with pytest.raises(
+        RunError, match="must have the texts source_prompt, prompt.*without source_prompt; move the part"
+    ):
+        read_rows(tmp_path)
