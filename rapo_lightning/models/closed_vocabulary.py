@@ -7,7 +7,6 @@ its case.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,15 +15,11 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from ..errors import UserError
+from ..prompting.text import letter_runs
 
 Node = dict[str, Any]
 _END, _TOKENS = "end", "tokens"
 """Keys of a node beside its letters, which are single characters."""
-
-
-def letter_runs(text: str) -> list[str]:
-    """The runs of letters in a text, in lower case; "medium-sized" has two."""
-    return re.findall(r"[^\W\d_]+", text.lower())
 
 
 class ClosedVocabulary:

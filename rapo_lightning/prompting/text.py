@@ -27,6 +27,11 @@ def words(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+", text.lower())
 
 
+def letter_runs(text: str) -> list[str]:
+    """The runs of letters in a text, in lower case; "medium-sized" and "ball's" have two, numbers none."""
+    return re.findall(r"[^\W\d_]+", text.lower())
+
+
 @cache
 def _stop_lists() -> tuple[frozenset[str], frozenset[str]]:
     """The two lists of `stop_words.txt`, each headed by a comment."""

@@ -17,9 +17,8 @@ from safetensors import SafetensorError
 from ..checkpoints import entries
 from ..data.store import make_folder
 from ..errors import RunError, UserError
-from ..models.closed_vocabulary import letter_runs
 from ..models.refiner_folder import CLOSED, CONFIG, VOCABULARY, RefinerFolder
-from ..prompting.text import words
+from ..prompting.text import letter_runs, words
 
 _INCOMING, _REPLACED = ".tmp", ".old"
 

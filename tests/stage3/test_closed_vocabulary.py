@@ -11,10 +11,11 @@ from transformers import AutoTokenizer
 from rapo_lightning.cli import main
 from rapo_lightning.errors import UserError
 from rapo_lightning.models import TransformersLanguageModel
-from rapo_lightning.models.closed_vocabulary import ClosedVocabulary, OnlyWords, letter_runs
+from rapo_lightning.models.closed_vocabulary import ClosedVocabulary, OnlyWords
 from rapo_lightning.models.refiner import Refiner
 from rapo_lightning.models.refiner_folder import CLOSED, read_refiner
 from rapo_lightning.prompting.chat import Sampling
+from rapo_lightning.prompting.text import letter_runs
 from rapo_lightning.stage3.export import closed_vocabulary
 
 WORDS = ["a", "small", "medium-sized", "ball", "balloon"]

@@ -19,8 +19,8 @@ from .settings import (
     ARMS,
     BASELINES,
     BEST,
-    FEW,
     FRESH,
+    FROM_EXAMPLES,
     GOING_ON,
     Setting,
     before,
@@ -138,7 +138,7 @@ class Plan:
             fields["stage2.rounds"] = self.scale.rounds[0]
         if setting.start == "examples":
             first = self.folder / "collect" / "examples"
-            own, pairs = {**self._regime(setting.regime), **FEW}, str(self._prompt_file("examples-pairs"))
+            own, pairs = {**self._regime(setting.regime), **FROM_EXAMPLES}, str(self._prompt_file("examples-pairs"))
             # What the collection starts from, so it is of its part.
             yield self._make.command("finetune-examples", "collect", own, first, "--pairs", pairs)
             fields |= refiner_fields(str(first / "refiner"), alone=True)

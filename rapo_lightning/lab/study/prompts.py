@@ -19,12 +19,11 @@ from ..requests import asked
 from ..scene import sample_scene
 from ..user_prompts import lab_prompts
 from ..world import PHYS_LAWS
+from .scale import FEW
 
 HELDOUT = "recipes/lab/prompts_heldout.csv"
 WRITTEN = "recipes/lab/prompts_handwritten.csv"
 EXAMPLES = "recipes/lab/examples.csv"
-_FEW = 6
-"""Examples where captions are not known (the audit of the method: what a user can write in an afternoon)."""
 SEEDS = {"thesaurus": 31, "lexicon": 32}
 """Seeds of the draws, other than those of the shipped files."""
 COLUMNS = ("prompt", "phys_law", "reference", "asked")
@@ -100,7 +99,7 @@ def write_examples(path: Path, pairs: Path | None = None) -> None:
     source = find(EXAMPLES)
     assert source is not None
     with source.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))[:_FEW]
+        rows = list(csv.DictReader(file))[:FEW]
     write_text(path, csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))
     if pairs:
         write_text(pairs, csv_text([["prompt", "completion"], *([row["prompt"], row["caption"]] for row in rows)]))

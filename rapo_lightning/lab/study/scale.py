@@ -10,6 +10,8 @@ from typing import Any, Literal
 Regime = Literal["known", "unknown"]
 REGIMES: tuple[Regime, ...] = ("known", "unknown")
 """Whether the video model's training captions are known (stage 1's rewriter, captions, 128 examples), or six examples alone."""
+FEW = 6
+"""Examples where captions are not known (the audit of the method: what a user can write in an afternoon)."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...errors import UserError
-from .scale import Regime, Scale
+from .scale import FEW, Regime, Scale
 
 BEST = "best"
 GRPO = {
@@ -23,9 +23,9 @@ FRESH = {
     "stage3.lora.start": "", "stage3.lora.r": 8, "stage3.lora.alpha": 16, "stage3.system": "", "stage3.optimizer.lr": 1e-3, **STEPS,
 }  # fmt: skip
 """A fresh adapter in the place of the recipe's, which goes on with stage 1's rewriter at a lower rate (docs/lab.md, "The arms")."""
-FEW = {
+FROM_EXAMPLES = {
     **FRESH, "stage3.epochs": 30, "stage3.validation_share": 0.0, "stage3.pairs": [],
-    "stage3.optimizer.batch_size": 6, "stage3.optimizer.micro_batch_size": 6,
+    "stage3.optimizer.batch_size": FEW, "stage3.optimizer.micro_batch_size": FEW,
 }  # fmt: skip
 """A refiner of the few examples alone: it takes on the style and hardly names what is asked for (ours)."""
 GOING_ON = {"stage3.optimizer.lr": 6e-4, **STEPS}
