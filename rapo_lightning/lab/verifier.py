@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,8 +57,13 @@ class LabOracle:
             return [Judgement(*judge_bytes(task)) for task in tasks]
         if self._pool is None:
             # Not forked: this process may hold a CUDA context, which does not survive a fork.
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
+            # Each process would else start a thread for every core.
+            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _one_thread)
         return [Judgement(*result) for result in self._pool.map(judge_bytes, tasks, chunksize=4)]
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
 
 
 def _other_size(frames: NDArray[np.uint8]) -> str:

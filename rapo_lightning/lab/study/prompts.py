@@ -11,6 +11,7 @@ import numpy as np
 from ...data.csv_log import csv_text
 from ...data.prompts import Prompt, read_prompts
 from ...data.resources import find
+from ...prompting.text import words
 from ...running.folder import write_text
 from ...stage3.pairs.filter import plain
 from ..captions import caption
@@ -94,12 +95,31 @@ def write_prompts(path: Path, wording: str, count: int) -> None:
     write_text(path, csv_text([COLUMNS, *draw_prompts(wording, count, taken)]))
 
 
+def most_words(rows: Sequence[dict[str, str]], count: int) -> list[dict[str, str]]:
+    """Of examples those whose captions show the most of a style: one by one the one with the most words that none before has.
+
+    A user who shows a model's range with a few captions chooses such ones. A refiner of captions that are alike has no other
+    place or motion to try.
+
+    Args:
+        rows: Examples with the column `caption`; of equal ones the first is taken.
+        count: How many.
+    """
+    left, seen, found = list(rows), set[str](), list[dict[str, str]]()
+    while left and len(found) < count:
+        row = max(left, key=lambda item: len(set(words(item["caption"])) - seen))
+        left.remove(row)
+        found.append(row)
+        seen |= set(words(row["caption"]))
+    return found
+
+
 def write_examples(path: Path, pairs: Path | None = None) -> None:
-    """Writes the first few of the lab's examples, and also as pairs to train on if a path for these is given."""
+    """Writes a few of the lab's examples, and also as pairs to train on if a path for these is given."""
     source = find(EXAMPLES)
     assert source is not None
     with source.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))[:FEW]
+        rows = most_words(list(csv.DictReader(file)), FEW)
     write_text(path, csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))
     if pairs:
         write_text(pairs, csv_text([["prompt", "completion"], *([row["prompt"], row["caption"]] for row in rows)]))

@@ -53,7 +53,7 @@ class Scale:
     training_seeds: int = 3
     other_seeds: int = 1
     cycles: int = 3
-    rounds: tuple[int, ...] = (16, 8, 4, 3)
+    rounds: tuple[int, ...] = (12, 6, 4)
     group: int = 360
     written: int = 100
     video_seeds: int = 3
@@ -78,7 +78,7 @@ class Scale:
         return max(2, round(self.closed * prompts)) if self.closed else 0
 
 
-FULL = Scale({"known": (10_000,), "unknown": (1000, 1000, 2000, 3000)}, (160, 640, 2500, 5000), few=2500, requests=640)
+FULL = Scale({"known": (10_000,), "unknown": (1000, 1000, 2000)}, (160, 640, 2500, 5000), few=640, requests=640)
 """The study on a GPU (sizes ours). Where captions are not known the first cycles look long at few prompts: hardly one in a hundred of their
 texts is right, and without right ones nothing is learned."""
 TINY = Scale(
