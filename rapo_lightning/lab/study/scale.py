@@ -27,6 +27,7 @@ class Scale:
         other_seeds: Trainings of each other one.
         cycles: Most cycles where captions are known.
         rounds: Videos of a prompt at most, for each cycle where captions are not known; else the recipe's.
+        floors: Least score of a target, for each cycle where captions are not known: first ones have hardly any that are right.
         group: Held-out prompts of each group, at most.
         written: Hand-written requests, at most.
         video_seeds: Videos of each prompt and arm.
@@ -53,7 +54,8 @@ class Scale:
     training_seeds: int = 3
     other_seeds: int = 1
     cycles: int = 3
-    rounds: tuple[int, ...] = (12, 6, 4)
+    rounds: tuple[int, ...] = (8, 5)
+    floors: tuple[float, ...] = (0.5, 0.7)
     group: int = 360
     written: int = 100
     video_seeds: int = 3
@@ -78,11 +80,11 @@ class Scale:
         return max(2, round(self.closed * prompts)) if self.closed else 0
 
 
-FULL = Scale({"known": (10_000,), "unknown": (1000, 1000, 2000)}, (160, 640, 2500, 5000), few=640, requests=640)
+FULL = Scale({"known": (10_000,), "unknown": (1000, 1000)}, (160, 640, 2500, 5000), few=640, requests=640)
 """The study on a GPU (sizes ours). Where captions are not known the first cycles look long at few prompts: hardly one in a hundred of their
 texts is right, and without right ones nothing is learned."""
 TINY = Scale(
-    {"known": (8,), "unknown": (8, 8)}, (4,), 4, 4, 1, 1, 2, (2, 2), 2, 2, 1, 12,
+    {"known": (8,), "unknown": (8, 8)}, (4,), 4, 4, 1, 1, 2, (2, 2), (0.5, 0.7), 2, 2, 1, 12,
     answers=8, epochs=(1, 1), filters=({"filter": "winner"},), together=0, transfer=8,
 )  # fmt: skip
 """All of it once on two CPU cores, to see that it runs: figures of this size say nothing, so that any winner will do as a target."""

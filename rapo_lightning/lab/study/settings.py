@@ -24,7 +24,7 @@ FRESH = {
 }  # fmt: skip
 """A fresh adapter in the place of the recipe's, which goes on with stage 1's rewriter at a lower rate (docs/lab.md, "The arms")."""
 FROM_EXAMPLES = {
-    **FRESH, "stage3.epochs": 60, "stage3.validation_share": 0.0, "stage3.pairs": [],
+    **FRESH, "trainer.precision": "32-true", "stage3.epochs": 120, "stage3.validation_share": 0.0, "stage3.pairs": [],
     "stage3.optimizer.batch_size": FEW, "stage3.optimizer.micro_batch_size": FEW,
 }  # fmt: skip
 """A refiner of the few examples alone, which it learns by heart: it takes on the style and names a third of what is asked for (ours)."""
@@ -110,9 +110,10 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
     """
     best = Setting(regime=regime, prompts=scale.prompts[regime], floor=0.9)
     if regime == "unknown":
-        best = replace(best, start="examples", hindsight=scale.hindsight)
+        best = replace(best, start="examples", hindsight=scale.hindsight, floor=scale.floors[best.cycles - 1])
     found = [best, *_objectives(scale, best), *(_known if regime == "known" else _unknown)(scale, best)]
-    found.append(_other(best, "floor", "0.7", floor=0.7))
+    floor = 0.7 if best.floor == 0.9 else 0.9
+    found.append(_other(best, "floor", str(floor), floor=floor))
     if scale.closed:
         found.append(_other(best, "closed", "none", closed=False))
     return [*found, *(_other(best, "targets", name, targets=name) for name in ("shuffled", "reference"))]
@@ -146,7 +147,10 @@ def _known(scale: Scale, best: Setting) -> Iterator[Setting]:
 def _unknown(scale: Scale, best: Setting) -> Iterator[Setting]:
     if best.hindsight:
         yield _other(best, "hindsight", "none", hindsight=0.0)
-    cycles = [_other(best, "cycles", str(number), prompts=best.prompts[:number]) for number in range(1, best.cycles)]
+    cycles = [
+        _other(best, "cycles", str(number), prompts=best.prompts[:number], floor=scale.floors[number - 1])
+        for number in range(1, best.cycles)
+    ]
     yield from cycles
     if cycles:
         yield _other(cycles[0], "start", "prompt", start="prompt")
