@@ -22,6 +22,8 @@ from .settings import (
     FRESH,
     FROM_EXAMPLES,
     GOING_ON,
+    OWN,
+    PLAIN,
     Setting,
     before,
     check_names,
@@ -64,8 +66,8 @@ class Plan:
         tables = {regime: self.settings(regime) for regime in self.regimes}
         found = list(self._prompts([item for table in tables.values() for item in table]))
         for table in tables.values():
-            # A cycle collects by the refiner of the one before, and some trainings go on from the best setting's.
-            for setting in sorted(table, key=lambda item: (item.adapter == BEST, item.cycles)):
+            # A cycle collects by the refiner of the one before, and some trainings go on from another setting's.
+            for setting in sorted(table, key=lambda item: (item.adapter == OWN, item.cycles)):
                 found += self._collections(setting)
                 for number in range(self.trainings(setting)):
                     found += self._training(setting, number)
@@ -80,7 +82,7 @@ class Plan:
 
     def trainings(self, setting: Setting) -> int:
         """How often a setting is trained, with as many seeds."""
-        return self.scale.training_seeds if setting.name == BEST else self.scale.other_seeds
+        return self.scale.training_seeds if setting.name in (BEST, PLAIN) else self.scale.other_seeds
 
     def run_folder(self, regime: Regime, best_of: bool = False) -> Path:
         """Run folder of a regime's evaluation, or of its best refiner's answers, of which the judge chooses one."""
@@ -210,8 +212,8 @@ class Plan:
 
     def _adapter(self, setting: Setting, number: int) -> dict[str, Any]:
         """What a training begins with: form, instruction and rate."""
-        best = settings(self.scale, setting.regime)[0]
-        if "rewriter" not in (setting.adapter, best.adapter if setting.adapter == BEST else ""):
+        to = next(item for item in settings(self.scale, setting.regime) if item.name == setting.against)
+        if "rewriter" not in (setting.adapter, to.adapter if setting.adapter == OWN else ""):
             fields = dict(FRESH)
         else:
             start = self._rewriter()
@@ -220,8 +222,8 @@ class Plan:
                 "stage3.lora.start": start, "stage3.lora.r": form["r"], "stage3.lora.alpha": form["lora_alpha"],
                 "stage3.system": read_refiner(start).system, **GOING_ON,
             }  # fmt: skip
-        if setting.adapter == BEST:
-            fields["stage3.lora.start"] = str(self.refiner(best, number % self.scale.training_seeds))
+        if setting.adapter == OWN:
+            fields["stage3.lora.start"] = str(self.refiner(to, number % self.scale.training_seeds))
         return fields
 
     def _evaluations(self, regime: Regime, table: Sequence[Setting]) -> Iterator[Step]:

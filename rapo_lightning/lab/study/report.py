@@ -101,7 +101,7 @@ def _head(plan: Plan) -> str:
     return (
         "# The study\n\n"
         f"At most {scale.group} held-out prompts of each group and {scale.written} hand-written ones, {scale.training_seeds} "
-        f"trainings of the best setting and {scale.other_seeds} of each other, {scale.video_seeds} videos of each prompt and arm. A prompt's score is the mean over its "
+        f"trainings of `best` and `plain` and {scale.other_seeds} of each other setting, {scale.video_seeds} videos of each prompt and arm. A prompt's score is the mean over its "
         "trainings and videos; intervals are 95 % bootstrap intervals over prompts, so they do not say how far another three "
         "trainings would be off. Differences are paired by prompt.\n"
     )
@@ -131,8 +131,11 @@ def _regime(plan: Plan, regime: Regime, measured: Measured, summary: Mapping[str
     missing = [item.name for item in plan.settings(regime) if item not in table_of]
     if missing:
         lines.append(f"Left out, since there was nothing to train on, or no training: {', '.join(missing)}.\n")
+    sizes = [item for item in table_of if item.factor == "prompts"]
     points = {
-        item.prompts[0]: _name(item.name) for item in table_of if item.factor in (BEST, "prompts") and item.cycles == 1
+        item.prompts[0]: _name(item.name)
+        for item in table_of
+        if item in sizes or item.name in {one.against for one in sizes}
     }
     if len(points) > 1:
         curve(groups, dict(sorted(points.items())), plan.folder / f"prompts-{regime}.png")

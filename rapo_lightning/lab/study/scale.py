@@ -22,12 +22,12 @@ class Scale:
         prompts: Prompts of the best setting, by regime, for each cycle.
         sizes: Those of the scaling curve where captions are known; the best setting's is left out.
         few: Which of these is for settings that need a collection of their own, for the time that one takes.
-        requests: Requests of GRPO where captions are known; else it takes those of the first cycle.
+        requests: Which of these is for what needs several videos of each prompt where captions are known: GRPO, and a loop that starts
+            from the user's prompts. Else GRPO takes the requests of the first cycle.
         training_seeds: Trainings of the best setting.
         other_seeds: Trainings of each other one.
         cycles: Most cycles where captions are known.
         rounds: Videos of a prompt at most, for each cycle where captions are not known; else the recipe's.
-        floors: Least score of a target, for each cycle where captions are not known: first ones have hardly any that are right.
         group: Held-out prompts of each group, at most.
         written: Hand-written requests, at most.
         video_seeds: Videos of each prompt and arm.
@@ -44,6 +44,7 @@ class Scale:
             default, 10 of 10,000, nothing is left of what the rewriter kept of requests (ours).
         together: Prompts that a loop works on together, 0 for the recipe's (ours: the later rounds of few prompts take as long as
             those of many).
+        floors: Least score of a target, for each cycle where captions are not known: the first have hardly any that are right.
         transfer: Prompts of each model in the experiment with two (ours).
     """
 
@@ -55,7 +56,6 @@ class Scale:
     other_seeds: int = 1
     cycles: int = 3
     rounds: tuple[int, ...] = (8, 5)
-    floors: tuple[float, ...] = (0.5, 0.7)
     group: int = 360
     written: int = 100
     video_seeds: int = 3
@@ -68,6 +68,7 @@ class Scale:
     hindsight: float = 0.8
     closed: float = 0.001
     together: int = 5120
+    floors: tuple[float, ...] = (0.5, 0.7)
     transfer: int = 800
 
     def epochs_of(self, prompts: int) -> int:
@@ -80,11 +81,11 @@ class Scale:
         return max(2, round(self.closed * prompts)) if self.closed else 0
 
 
-FULL = Scale({"known": (10_000,), "unknown": (1000, 1000)}, (160, 640, 2500, 5000), few=640, requests=640)
+FULL = Scale({"known": (10_000,), "unknown": (1000, 1000)}, (160, 640, 2500, 5000), few=2500, requests=640)
 """The study on a GPU (sizes ours). Where captions are not known the first cycles look long at few prompts: hardly one in a hundred of their
 texts is right, and without right ones nothing is learned."""
 TINY = Scale(
-    {"known": (8,), "unknown": (8, 8)}, (4,), 4, 4, 1, 1, 2, (2, 2), (0.5, 0.7), 2, 2, 1, 12,
+    {"known": (8,), "unknown": (8, 8)}, (4,), 4, 4, 1, 1, 2, (2, 2), 2, 2, 1, 12,
     answers=8, epochs=(1, 1), filters=({"filter": "winner"},), together=0, transfer=8,
 )  # fmt: skip
 """All of it once on two CPU cores, to see that it runs: figures of this size say nothing, so that any winner will do as a target."""

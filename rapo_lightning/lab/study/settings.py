@@ -10,6 +10,10 @@ from ...errors import UserError
 from .scale import FEW, Regime, Scale
 
 BEST = "best"
+PLAIN = "plain"
+"""Where captions are known: the recipe's own floors, and any words. The other settings differ from this one."""
+OWN = "own"
+"""As `Setting.adapter`: that of the setting it is compared with."""
 GRPO = {
     "stage3.grpo.lr": 2e-4,
     "stage3.grpo.rewards": [{"reward": "video"}, {"reward": "usable", "weight": 0.5}],
@@ -62,7 +66,8 @@ class Setting:
         wording: Whose words the prompts are in: `thesaurus` or `lexicon`.
         prompts: How many are collected on, for each cycle; each but the first cycle collects by the refiner of the one before.
         objective: `stage3.objective`.
-        adapter: What the training begins with: a `fresh` adapter, the `rewriter`'s of stage 1, or that of the `best` setting.
+        adapter: What the training begins with: a `fresh` adapter, the `rewriter`'s of stage 1, or that of the setting that it is
+            compared with (`OWN`).
         targets: The `collected` ones; these `shuffled` among the prompts of a split (a negative control); or each prompt's
             `reference` (the ceiling of a set of prompts).
         floor: Least score of a target by the verifiers that the recipe has a floor for; 0 takes the recipe's.
@@ -109,14 +114,16 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
     is right in whole, so the best setting is that of the last cycle, with pairs in hindsight.
     """
     best = Setting(regime=regime, prompts=scale.prompts[regime], floor=0.9)
-    if regime == "unknown":
-        best = replace(best, start="examples", hindsight=scale.hindsight, floor=scale.floors[best.cycles - 1])
-    found = [best, *_objectives(scale, best), *(_known if regime == "known" else _unknown)(scale, best)]
-    floor = 0.7 if best.floor == 0.9 else 0.9
-    found.append(_other(best, "floor", str(floor), floor=floor))
-    if scale.closed:
-        found.append(_other(best, "closed", "none", closed=False))
-    return [*found, *(_other(best, "targets", name, targets=name) for name in ("shuffled", "reference"))]
+    if regime == "known":
+        plain = replace(best, name=PLAIN, factor=PLAIN, floor=0.0, closed=False)
+        found = [best, plain, *_objectives(scale, plain), *_known(scale, plain)]
+    else:
+        best = plain = replace(best, start="examples", hindsight=scale.hindsight, floor=scale.floors[best.cycles - 1])
+        found = [best, *_objectives(scale, best), *_unknown(scale, best)]
+        if scale.closed:
+            found.append(_other(best, "closed", "none", closed=False))
+    found.append(_other(plain, "floor", "0.9", floor=0.9))
+    return [*found, *(_other(plain, "targets", name, targets=name) for name in ("shuffled", "reference"))]
 
 
 def _objectives(scale: Scale, best: Setting) -> Iterator[Setting]:
@@ -125,11 +132,10 @@ def _objectives(scale: Scale, best: Setting) -> Iterator[Setting]:
         if objective != "sft+grpo":
             yield _other(best, "objective", objective, objective=objective)
             continue
-        # GRPO takes larger steps than sft and has a video of each answer made, so that it goes on from the best setting's refiners
-        # with a part of the requests instead of after a training of its own.
+        # GRPO takes larger steps than sft and has a video of each answer made, so that it goes on from that setting's refiners with a part of the requests instead of after a training of its own.
         some = min(scale.requests, best.prompts[0]) if best.regime == "known" else best.prompts[0]
         yield _other(
-            best, "objective", objective, objective="grpo", adapter=BEST, prompts=(some,), fields={**GRPO, **answers}
+            best, "objective", objective, objective="grpo", adapter=OWN, prompts=(some,), fields={**GRPO, **answers}
         )
 
 
@@ -138,7 +144,7 @@ def _known(scale: Scale, best: Setting) -> Iterator[Setting]:
     sizes = {size: _other(best, "prompts", str(size), prompts=(size,)) for size in scale.sizes}
     yield from sizes.values()
     few = sizes[scale.few]
-    yield _other(few, "start", "prompt", start="prompt")
+    yield _other(sizes[scale.requests], "start", "prompt", start="prompt")
     yield _other(few, "wording", "lexicon", wording="lexicon")
     for number in range(2, scale.cycles + 1):
         yield _other(few, "cycles", str(number), prompts=(scale.few,) * number)
@@ -159,8 +165,8 @@ def _unknown(scale: Scale, best: Setting) -> Iterator[Setting]:
 def needed(table: Sequence[Setting], names: Sequence[str]) -> list[Setting]:
     """The settings that were named, and those whose refiners they need; all where none was named."""
     chosen = [item for item in table if item.name in names or not names]
-    if any(item.adapter == BEST for item in chosen):
-        chosen.append(table[0])
+    of = {item.against for item in chosen if item.adapter == OWN}
+    chosen += [item for item in table if item.name in of]
     earlier = {before(table, item, cycle).name for item in chosen for cycle in range(2, item.cycles + 1)}
     return [item for item in table if item in chosen or item.name in earlier]
 
@@ -174,7 +180,7 @@ def before(table: Sequence[Setting], setting: Setting, cycle: int) -> Setting:
         cycle: From 2.
     """
     earlier = setting.prompts[: cycle - 1]
-    return next(item for item in table if item.prompts == earlier and item.factor in (BEST, "prompts", "cycles"))
+    return next(item for item in table if item.prompts == earlier and item.factor in (BEST, PLAIN, "prompts", "cycles"))
 
 
 def check_names(names: Sequence[str], scale: Scale, regimes: Sequence[Regime]) -> None:
