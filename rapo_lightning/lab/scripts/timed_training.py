@@ -25,6 +25,8 @@ SAVE_EVERY = timedelta(seconds=60)
 LOG_EVERY = 100
 """Steps of an epoch: losses are summed on the device and read once, for the epoch's line in the log."""
 WARMUP_SHARE = 0.02
+WARMUP_STEPS = 100
+"""Least steps of the warm-up: where the first one is compiled, its time is spent before the second."""
 
 Batch = tuple[Tensor, Tensor]
 Drawn = Batch | dict[str, Tensor]
@@ -78,7 +80,8 @@ class Clock(Timer):
     def on_train_batch_start(self, trainer: lightning.Trainer, *args: Any) -> None:
         """Warm-up, then cosine decay to a hundredth of the peak."""
         share = self.share
-        factor = min(share / WARMUP_SHARE, 1.0) * (0.5 * (1 + math.cos(math.pi * share)) * 0.99 + 0.01)
+        warm = min(share / WARMUP_SHARE, (trainer.global_step + 1) / WARMUP_STEPS, 1.0)
+        factor = warm * (0.5 * (1 + math.cos(math.pi * share)) * 0.99 + 0.01)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = optimizer.defaults["lr"] * factor
