@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,10 +23,13 @@ from ..models import ModelPool
 from ..recipe import Recipe
 from ..recipe.identity import component_identity, digest
 from ..running.callbacks import RowWriter
-from ..running.folder import is_main_process
+from ..running.folder import is_main_process, write_text
 from ..running.trainer import predict, predict_trainer
 from ..stage2.row import round_row
 from ..stage2.screening import Judge, Screening, Take
+
+LATEST = "latest.json"
+"""Beside an arm's rows: the `recipe_hash`es of the last evaluation, since rows of an earlier refiner stay."""
 
 
 @dataclass(frozen=True)
@@ -126,5 +130,7 @@ def score_prompts(
         predict(trainer, module, PromptDataModule(left, recipe.stage2.batch_size))
         if is_main_process():
             videos.clean()
+    if is_main_process():
+        write_text(place / LATEST, json.dumps(identities) + "\n")
     wanted = {prompt.id for prompt in prompts}
     return [row for row in store.rows() if row["recipe_hash"] in identities and row["prompt_id"] in wanted]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rapo_lightning.data.prompts import read_prompts
 from rapo_lightning.data.store import Row
 from rapo_lightning.data.trajectory import TrajectoryStore
 from rapo_lightning.errors import UserError
+from rapo_lightning.evaluation.module import LATEST
 from rapo_lightning.lab.scripts.study import main
 from rapo_lightning.lab.study.prompts import HELDOUT, held_out
 from rapo_lightning.lab.study.rows import latest, read_run
@@ -48,6 +50,14 @@ def test_arms_are_read_from_the_rows_that_were_made_last(tmp_path: Path) -> None
         [row | {"round": number} for number in range(2) for row in rows(0.1)],
     )
     assert [row["score_a"] for row in latest(place / "best.s0")] == pytest.approx([0.9] * 3)
+    # Copied without their times, rows are told by what the last evaluation noted.
+    (tmp_path / "noted").mkdir()
+    for number, path in enumerate(sorted((place / "best.s0").glob("*.parquet"))):
+        (tmp_path / "noted" / path.name).write_bytes(path.read_bytes())
+        os.utime(tmp_path / "noted" / path.name, (2000 - number, 2000 - number))
+    for hashes, score in ((["old"], 0.5), (["new", "other"], 0.9)):
+        (tmp_path / "noted" / LATEST).write_text(json.dumps(hashes))
+        assert [row["score_a"] for row in latest(tmp_path / "noted")] == pytest.approx([score] * 3)
     arms, costs = read_run(tmp_path, PROMPTS)
     assert set(arms) == {"best", "sspo@2"}
     assert arms["best"].by_training() == pytest.approx([0.9, 0.7])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ...data.prompts import Prompt
 from ...data.store import Row
 from ...data.trajectory import by_prompt, read_rows, score_columns
 from ...errors import UserError
+from ...evaluation.module import LATEST
 from .measures import SEEDED, Arm, Video
 from .tables import Cost
 
@@ -56,7 +58,13 @@ def read_run(folder: Path, prompts: Sequence[Prompt]) -> tuple[dict[str, Arm], d
 
 
 def latest(folder: Path) -> list[Row]:
-    """The rows of an arm; of a video that was made again, by another refiner say, the one that was written last."""
+    """The rows of an arm; of a video that was made again, by another refiner say, the one of the last evaluation.
+
+    Evaluations of before `LATEST` was written are told by the times of their files.
+    """
+    if (folder / LATEST).is_file():
+        last = set(json.loads((folder / LATEST).read_text(encoding="utf-8")))
+        return [row for row in read_rows(folder) if row["recipe_hash"] in last]
     parts = sorted(folder.glob("*.parquet"), key=lambda path: (path.stat().st_mtime, path.name))
     hashes = (
         {row["recipe_hash"]: number for number, part in enumerate(parts) for row in _part(part)}
