@@ -24,7 +24,7 @@ class Scale:
         few: Which of these is for settings that need a collection of their own, for the time that one takes.
         requests: Which of these is for what needs several videos of each prompt where captions are known: GRPO, and a loop that starts
             from the user's prompts. Else GRPO takes the requests of the first cycle.
-        training_seeds: Trainings of the best setting.
+        training_seeds: Trainings of the best setting and of the one that it was found from.
         other_seeds: Trainings of each other one.
         cycles: Most cycles where captions are known.
         rounds: Videos of a prompt at most, for each cycle where captions are not known; else the recipe's.

@@ -110,6 +110,7 @@ def _other(to: Setting, factor: str, name: str, **changes: Any) -> Setting:
 def settings(scale: Scale, regime: Regime) -> list[Setting]:
     """The table of a regime, the best setting first.
 
+    Where captions are known the others differ from `PLAIN`, which the best one was found from, else from the best one.
     Where captions are not known there is no stage 1 to start from and no rewriter. There the first cycle finds hardly a target that
     is right in whole, so the best setting is that of the last cycle, with pairs in hindsight.
     """
@@ -126,22 +127,23 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
     return [*found, *(_other(plain, "targets", name, targets=name) for name in ("shuffled", "reference"))]
 
 
-def _objectives(scale: Scale, best: Setting) -> Iterator[Setting]:
+def _objectives(scale: Scale, to: Setting) -> Iterator[Setting]:
     answers = {f"stage3.optimizer.{name}": scale.answers for name in ("batch_size", "micro_batch_size")}
     for objective in scale.objectives:
         if objective != "sft+grpo":
-            yield _other(best, "objective", objective, objective=objective)
+            yield _other(to, "objective", objective, objective=objective)
             continue
-        # GRPO takes larger steps than sft and has a video of each answer made, so that it goes on from that setting's refiners with a part of the requests instead of after a training of its own.
-        some = min(scale.requests, best.prompts[0]) if best.regime == "known" else best.prompts[0]
+        # GRPO takes larger steps than sft and has a video of each answer made, so that it goes on from that setting's refiners with
+        # a part of the requests instead of after a training of its own.
+        some = min(scale.requests, to.prompts[0]) if to.regime == "known" else to.prompts[0]
         yield _other(
-            best, "objective", objective, objective="grpo", adapter=OWN, prompts=(some,), fields={**GRPO, **answers}
+            to, "objective", objective, objective="grpo", adapter=OWN, prompts=(some,), fields={**GRPO, **answers}
         )
 
 
-def _known(scale: Scale, best: Setting) -> Iterator[Setting]:
-    yield _other(best, "adapter", "rewriter", adapter="rewriter")
-    sizes = {size: _other(best, "prompts", str(size), prompts=(size,)) for size in scale.sizes}
+def _known(scale: Scale, to: Setting) -> Iterator[Setting]:
+    yield _other(to, "adapter", "rewriter", adapter="rewriter")
+    sizes = {size: _other(to, "prompts", str(size), prompts=(size,)) for size in scale.sizes}
     yield from sizes.values()
     few = sizes[scale.few]
     yield _other(sizes[scale.requests], "start", "prompt", start="prompt")
