@@ -91,6 +91,12 @@ def video_seed(seed: int, prompt: Prompt, number: int) -> int:
     return derived_seed(seed, prompt.id, number) if number else derived_seed(seed, prompt.id)
 
 
+def _note(path: Path, text: str) -> None:
+    """Writes a file, unless it says so already: what is done changes nothing."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
 def score_prompts(
     recipe: Recipe, models: ModelPool, judge: Judge, folder: Path, arm: Arm, prompts: Sequence[Prompt]
 ) -> list[Row]:
@@ -131,6 +137,6 @@ def score_prompts(
         if is_main_process():
             videos.clean()
     if is_main_process():
-        write_text(place / LATEST, json.dumps(identities) + "\n")
+        _note(place / LATEST, json.dumps(identities) + "\n")
     wanted = {prompt.id for prompt in prompts}
     return [row for row in store.rows() if row["recipe_hash"] in identities and row["prompt_id"] in wanted]
