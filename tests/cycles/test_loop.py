@@ -162,8 +162,9 @@ def test_a_loop_that_is_done_makes_nothing_and_changes_nothing(whole: Path, reci
     assert run(recipe, whole, 2, *ON) == 0
     assert made == []
     after = contents(whole)
-    # What differs is who wrote it last, not what is in it.
-    assert {name for name in before | after if before.get(name) != after.get(name)} <= {"loop.json"}
+    # What differs is who wrote it last, not what is in it; and whose evaluation was the last, after the one above.
+    last = {"loop.json", "evaluation/arms/refiner/latest.json"}
+    assert {name for name in before | after if before.get(name) != after.get(name)} <= last
     assert told(whole)["best"] == json.loads(before["loop.json"])["best"]
 
 
