@@ -14,9 +14,9 @@ from datasets import Dataset, Features
 
 from ..errors import RunError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version of the rows; 1 had no records beside its rows, and trajectories before 3 had no `motion`, `calls`,
-`shortened` and `ended`, before 4 no `shortcuts`. All are read."""
+`shortened` and `ended`, before 4 no `shortcuts`, before 5 no `restated`. All are read."""
 Row = dict[str, Any]
 
 

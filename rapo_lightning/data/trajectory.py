@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ _COLUMNS: dict[str, Any] = {
     "seed": Value("int64"),
     "video": Value("string"),
     "critique": Value("string"),
+    "restated": Value("string"),
     "physics": Value("string"),
     "flow": List(List(Value("float32"))),
     "motion": Value("string"),
@@ -138,6 +140,12 @@ def read_rows(folder: Path, recipe_hash: str | None = None) -> list[Row]:
             "the part with them away."
         )
     return rows
+
+
+def restated_request(rounds: Sequence[Row]) -> str:
+    """A prompt in the judge's words, as most of its rounds have it, the first of equals; empty where none says it."""
+    said = Counter(text for row in rounds if (text := row.get("restated")))
+    return max(said, key=lambda text: said[text], default="")
 
 
 def by_prompt(rows: Iterable[Row]) -> dict[str, list[Row]]:

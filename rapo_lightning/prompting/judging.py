@@ -19,6 +19,7 @@ MISSING = "Missing or wrong: "
 COMPARED = "Compared with the request: "
 """Stands in a critique before the second answer of a judge that does not say that apart."""
 _SHOWS = re.compile(r"(this|the) (video|clip) shows\s+", re.IGNORECASE)
+_ASKS = re.compile(r"(it|the request) asks for\s+", re.IGNORECASE)
 _SCORE = re.compile(r"\bscore\b", re.IGNORECASE)
 
 
@@ -51,6 +52,17 @@ def critique_of(shown: str, compared: str) -> str:
     before, mark, wrong = compared.partition(MISSING)
     told = mark + wrong if mark else f"{COMPARED}{before}" if before else ""
     return " ".join(part for part in (shown, told) if part)
+
+
+def restated_in(compared: str) -> str:
+    """The request in a judge's words, as it says them before what is missing or wrong; empty where it does not begin with that.
+
+    Args:
+        compared: A judge's second answer up to the score.
+    """
+    start = _ASKS.match(compared)
+    asked = compared[start.end() :].partition(MISSING)[0] if start else ""
+    return re.split(r"(?<=[.!?])\s", asked)[0].rstrip(". ")
 
 
 def shown_in(critique: str) -> str:

@@ -96,7 +96,7 @@ def settings_hash(recipe: Recipe) -> str:
 _NOT_IN_A_ROW = ("rounds", "batch_size", "save_videos", "start")
 """Settings of stage 2 that leave every row as it is; more rounds add rows. So does `ranking`, but for a fine-tuned rewriter,
 which is shown the best attempts, and where it decides when a trajectory ends."""
-_NEWER = {"memory_from": "best", "memory_tokens": 0, "draft": asdict(Draft())}
+_NEWER = {"memory_from": "best", "memory_tokens": 0, "request": "user", "draft": asdict(Draft())}
 """Settings that rows of before were made without, at what those rows had: there they are no part of a hash."""
 _NOT_IN_ALIGNMENT = ("batch_size", "extractor", "degrader", "captions", "degradations")
 

@@ -122,6 +122,9 @@ class Stage2:
     rewriter: str = ""
     """Folder of a fine-tuned rewriter that reads the request with what was tried and seen (`prompting/revision.py`, ours); empty
     asks the language model itself, with examples (paper). `memory` is then how many attempts it is shown, the best last."""
+    request: Literal["user", "judge"] = "user"
+    """Whose words the rewriter gets the request in: the user's (paper), or the judge's (ours), where it restates a request before it
+    compares; those it also describes videos with, and a refiner has seen them in its pairs in hindsight."""
     candidates: int = 4
     """Rewrites sampled per prompt and round, of which one is generated (ours)."""
     style_weight: float = 0.0

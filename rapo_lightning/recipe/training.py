@@ -188,7 +188,9 @@ class Stage3:
     `finetune --dry_run`; empty where nothing can."""
     hindsight: float = 0.0
     """Least share of the words of what a judge saw that a round's text must have for the two to become a pair, whatever was asked for,
-    one a prompt, beside the pairs of the filters (ours, after arXiv:1707.01495); 0 makes none."""
+    beside the pairs of the filters (ours, after arXiv:1707.01495); 0 makes none."""
+    hindsight_most: int = 0
+    """Most such pairs in which two words in a row of what was seen may come (ours); 0 takes one pair a prompt instead."""
     validation_share: float = 0.1
     """Share of the prompts that are held out for the validation loss (ours)."""
     views: Views = field(default_factory=Views)
@@ -222,8 +224,11 @@ class Stage3:
                 f"epochs={self.epochs}, max_length={self.max_length}, checkpoint_steps={self.checkpoint_steps}, "
                 f"patience={self.patience}."
             )
-        if self.closed_vocabulary < 0:
-            raise ValueError(f"`stage3` needs closed_vocabulary >= 0. Got {self.closed_vocabulary}.")
+        if min(self.closed_vocabulary, self.hindsight_most) < 0:
+            raise ValueError(
+                "`stage3` needs closed_vocabulary and hindsight_most >= 0. Got "
+                f"{self.closed_vocabulary} and {self.hindsight_most}."
+            )
         if not 0 <= self.hindsight <= 1:
             raise ValueError(f"`stage3` needs 0 <= hindsight <= 1. Got {self.hindsight}.")
         if not 0 <= self.validation_share < 1:

@@ -23,7 +23,7 @@ from ..running.folder import write_text
 from .results import results_table
 
 _TEXTS = ("source_prompt", "prompt", "recipe_hash", "prompt_id")
-_NOTES = ("phys_law", "video", "critique", "physics", "shortened", "ended", "shortcuts")
+_NOTES = ("phys_law", "video", "critique", "restated", "physics", "shortened", "ended", "shortcuts")
 
 
 def _check(row: Row, folder: Path) -> None:
@@ -94,7 +94,7 @@ def _round(row: Row, rank: float, is_best: bool, ranking: Ranking) -> str:
     return (
         f"<article{' class=winner' if is_best else ''}><h3>round {row['round']:d} {mark}</h3>{_video(row['video'] or '')}"
         f'<p class="prompt">{escape(row["prompt"])}</p>{_scores(row, rank, ranking)}'
-        f"{_note('critique', row['critique'])}{_note('physics', row['physics'])}"
+        f"{_note('critique', row['critique'])}{_note('request in its words', row.get('restated'))}{_note('physics', row['physics'])}"
         f"{_note('next prompt shortened', row.get('shortened'))}{_note('ended early', row.get('ended'))}"
         f"{_note('made with', row.get('shortcuts'))}</article>"
     )

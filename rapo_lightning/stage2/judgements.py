@@ -156,7 +156,7 @@ class Judging:
                 "judgements",
                 [
                     {"key": keys[i][name], "video": found[i].key, "verifier": name, "score": item.score,
-                     "critique": item.critique, "seconds": seconds, "calls": spent}
+                     "critique": item.critique, "restated": item.restated, "seconds": seconds, "calls": spent}
                     for i, item, spent in zip(missing, judged, calls_by_item(calls, name, len(missing)), strict=True)
                 ],
             )  # fmt: skip
@@ -187,7 +187,7 @@ class Judging:
 
 
 def judgement_columns(judgements: Mapping[str, Record]) -> dict[str, Any]:
-    """The columns of a row that judgements fill: scores, critique, flow and motion, time and calls.
+    """The columns of a row that judgements fill: scores, critique, the restated request, flow and motion, time and calls.
 
     Args:
         judgements: The record of each judgement, by the verifier's name.
@@ -196,6 +196,7 @@ def judgement_columns(judgements: Mapping[str, Record]) -> dict[str, Any]:
     return {
         **{f"score_{name}": record["score"] for name, record in judged.items()},
         "critique": " ".join(record["critique"] for record in judged.values() if record["critique"]),
+        "restated": next((said for record in judged.values() if (said := record.get("restated"))), ""),
         "flow": judgements[FLOW]["flow"] if FLOW in judgements else [],
         "motion": judgements[FLOW]["motion"] if FLOW in judgements else "",
         "seconds_judge": sum(record["seconds"] for record in judgements.values()),

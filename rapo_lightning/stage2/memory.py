@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from ..data.ranking import average_ranks, mean_score, missed_gates
 from ..data.store import Row
+from ..data.trajectory import restated_request
 from ..models import LanguageModel, count_tokens
 from ..prompting.revision import Attempt, attempt_lines, kept_attempts
 from ..prompting.templates import template
@@ -31,6 +32,12 @@ class History(NamedTuple):
 
     memory: str
     problem: str
+
+
+def request_of(rounds: Sequence[Row], stage2: Stage2) -> str:
+    """What the rewriter is told as the request (`Stage2.request`); the user's own where no judge restates it."""
+    restated = restated_request(rounds) if stage2.request == "judge" else ""
+    return restated or str(rounds[0]["source_prompt"])
 
 
 def known_problems(rounds: Sequence[Row]) -> str:

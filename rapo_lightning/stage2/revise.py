@@ -11,7 +11,7 @@ from ..prompting.revision import revision_turn
 from ..prompting.text import shorten
 from ..recipe import Stage2
 from .candidates import Proposal, fitting, new_first, tried, usable
-from .memory import shown_attempts
+from .memory import request_of, shown_attempts
 
 
 def revise(histories: Sequence[Sequence[Row]], stage2: Stage2, rewriter: Refiner) -> list[Proposal]:
@@ -30,7 +30,7 @@ def revise(histories: Sequence[Sequence[Row]], stage2: Stage2, rewriter: Refiner
         One prompt each; the last round's own prompt where the model gave nothing usable.
     """
     turns = [
-        revision_turn(rounds[0]["source_prompt"], shown_attempts(rounds, stage2, rewriter.model))
+        revision_turn(request_of(rounds, stage2), shown_attempts(rounds, stage2, rewriter.model))
         for rounds in histories
     ]
     likeliest = rewriter.answers(turns)

@@ -19,7 +19,7 @@ from ..prompting.templates import template
 from ..prompting.text import one_line, shorten
 from ..recipe import Stage2
 from .candidates import Proposal, Shortened, fitting, new_first, tried, usable
-from .memory import History, history_of
+from .memory import History, history_of, request_of
 
 NO_PROBLEM = "None was seen; describe the request more clearly."
 
@@ -96,7 +96,7 @@ def rewrite_inputs(rounds: Sequence[Row], stage2: Stage2) -> list[object]:
     shown = scores if stage2.memory or stage2.memory_tokens else [None] * len(rounds)
     told = [[row["prompt"], row["critique"], score] for row, score in zip(rounds, shown, strict=True)]
     physics = [first["phys_law"], last["motion"]] if stage2.physics != "off" else []
-    return [first["source_prompt"], last["prompt_id"], last["seed"], told, physics]
+    return [request_of(rounds, stage2), last["prompt_id"], last["seed"], told, physics]
 
 
 def rewrite(histories: Sequence[Sequence[Row]], stage2: Stage2, models: ModelPool, pool: ExamplePool) -> list[Proposal]:
@@ -113,7 +113,7 @@ def rewrite(histories: Sequence[Sequence[Row]], stage2: Stage2, models: ModelPoo
     Returns:
         One prompt each; the last round's own prompt where the model gave nothing usable.
     """
-    requests = [rounds[0]["source_prompt"] for rounds in histories]
+    requests = [request_of(rounds, stage2) for rounds in histories]
     told = [history_of(rounds, stage2, models.lend_language()) for rounds in histories]
     queries = [query_text(request, history.problem) for request, history in zip(requests, told, strict=True)]
     shown = pool.nearest(queries, stage2.examples_per_prompt, lambda texts: models.embedder.encode(texts))

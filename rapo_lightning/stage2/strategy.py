@@ -40,7 +40,7 @@ class Strategy:
 
     def told(self, history: Sequence[Row]) -> list[Row]:
         """What a rewrite is made from; texts that were tried are never hidden, since repeating one wastes a video."""
-        return [row if self.listens else {**row, "critique": ""} for row in history]
+        return [row if self.listens else {**row, "critique": "", "restated": ""} for row in history]
 
 
 SSPO = Strategy("sspo")

@@ -55,10 +55,17 @@ class View:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verifier's word on one video: a score (None if it could not score) and what is wrong, if it says so."""
+    """A verifier's word on one video.
+
+    Attributes:
+        score: Its score; None if it could not score.
+        critique: What is wrong, if it says so.
+        restated: The request in its own words, if it says so.
+    """
 
     score: float | None
     critique: str = ""
+    restated: str = ""
 
 
 class Verifier(Protocol):

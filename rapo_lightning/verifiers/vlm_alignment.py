@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..models import ModelPool, VisionLanguageModel, answer_and_choose
 from ..models.usage import at_places
 from ..prompting.chat import Messages
-from ..prompting.judging import LOOK, before_score, critique_of, second_turn, up_to_score
+from ..prompting.judging import LOOK, before_score, critique_of, restated_in, second_turn, up_to_score
 from ..prompting.text import one_line
 from .base import Judgement, View
 from .grading import CHOICES, graded
@@ -72,7 +72,7 @@ class VlmAlignment:
     uses = ("vision_language_model",)
 
     def judge(self, views: Sequence[View], models: ModelPool) -> list[Judgement]:
-        """One judgement per video; its critique says what was seen, and what is missing or wrong."""
+        """One judgement per video: what was seen, what is missing or wrong, and the request in the model's words."""
         judgements = [Judgement(None, unreadable(view.frames)) for view in views]
         readable = [index for index, judgement in enumerate(judgements) if not judgement.critique]
         if not readable:
@@ -83,5 +83,5 @@ class VlmAlignment:
             verdicts = look_and_compare(models.vision_language, videos, chosen[0].fps, requests)
         for index, verdict in zip(readable, verdicts, strict=True):
             critique = one_line(critique_of(verdict.shown, verdict.compared))
-            judgements[index] = Judgement(verdict.score, critique)
+            judgements[index] = Judgement(verdict.score, critique, one_line(restated_in(verdict.compared)))
         return judgements

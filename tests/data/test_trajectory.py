@@ -192,7 +192,7 @@ def test_rows_from_before_calls_are_read_and_stand_beside_new_ones(tmp_path: Pat
     store.clean()
     assert [row["calls"] for row in read_rows(folders[1])] == [None, [call]]
     assert common_columns(folders, []) == ["a", "b"]
-    assert [row["schema_version"] for folder in folders for row in read_rows(folder)] == [2, 2, 4]
+    assert [row["schema_version"] for folder in folders for row in read_rows(folder)] == [2, 2, 5]
     files = [str(path) for path in tmp_path.rglob("*.parquet")]
     loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "c"))["train"]
     assert loaded.features == store.features

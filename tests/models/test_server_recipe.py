@@ -159,7 +159,7 @@ def test_a_loop_whose_rewriter_is_behind_a_server(
             assert (len(server_.bodies), len(other.bodies)) == (asked, 0)
     rows = read_rows(tmp_path / "run" / "trajectories")
     assert {row["language_model"] for row in rows} == {"m"}
-    assert {row["schema_version"] for row in rows} == {4}
+    assert {row["schema_version"] for row in rows} == {5}
     _calls_are_right([row for row in rows if row["round"] == 0], last=False)
     _calls_are_right([row for row in rows if row["round"] == 1], last=True)
     kept = [row for row in rows if row["round"] == 0 and row["next_prompt"] == row["prompt"]]

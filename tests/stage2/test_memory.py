@@ -140,12 +140,12 @@ def test_what_is_shown_decides_a_rewrite_and_the_default_is_that_of_before(
     tmp_path: Path, language_model: Path
 ) -> None:
     plain = load_recipe(tiny_recipe(tmp_path, language_model))
-    assert not {"memory_from", "memory_tokens"} & set(rewrite_settings(plain)["stage2"])
+    assert not {"memory_from", "memory_tokens", "request"} & set(rewrite_settings(plain)["stage2"])
     hashes = {row_hash(plain)}
-    for change in ({"memory_from": "last"}, {"memory_from": "original"}, {"memory_tokens": 50}):
+    for change in ({"memory_from": "last"}, {"memory_from": "original"}, {"memory_tokens": 50}, {"request": "judge"}):
         other = dataclasses.replace(plain, stage2=dataclasses.replace(plain.stage2, **change))  # type: ignore[arg-type]
         hashes.add(row_hash(other))
-    assert len(hashes) == 4
+    assert len(hashes) == 5
 
 
 @pytest.mark.parametrize("options", [("--stage2.memory_tokens", "-1"), ("--stage2.memory_from", "worst")])

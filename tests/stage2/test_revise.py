@@ -10,6 +10,8 @@ from rapo_lightning.recipe import Stage2
 from rapo_lightning.stage2.candidates import Proposal
 from rapo_lightning.stage2.memory import attempts_of
 from rapo_lightning.stage2.revise import revise
+from rapo_lightning.stage2.rewrite import rewrite_inputs
+from rapo_lightning.stage2.strategy import BLIND
 from tests.data.test_trajectory import make_row
 
 
@@ -47,6 +49,23 @@ def test_without_memory_the_request_stands_alone() -> None:
     rewriter = Rewriter("a new caption")
     revise([ROUNDS], Stage2(memory=0), rewriter)  # type: ignore[arg-type]
     assert rewriter.turns == ["a ball"]
+
+
+def test_the_request_comes_in_the_judges_words_where_the_recipe_says_so() -> None:
+    said = [
+        {**row, "restated": text} for row, text in zip(ROUNDS, ("a globe", "a round ball", "a round ball"), strict=True)
+    ]
+    for rounds, stage2, wanted in (
+        (said, Stage2(memory=0, request="judge"), "a round ball"),
+        (said, Stage2(memory=0), "a ball"),
+        # Rows of before, and of judges that do not say it.
+        (ROUNDS, Stage2(memory=0, request="judge"), "a ball"),
+    ):
+        rewriter = Rewriter("a new caption")
+        revise([rounds], stage2, rewriter)  # type: ignore[arg-type]
+        assert rewriter.turns == [wanted]
+        assert rewrite_inputs(rounds, stage2)[0] == wanted
+    assert BLIND.told(said)[0]["restated"] == ""
 
 
 def test_what_was_tried_is_not_tried_again() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from rapo_lightning.errors import UserError
 from rapo_lightning.models import ModelPool
-from rapo_lightning.prompting.judging import LOOK, critique_of, shown_in
+from rapo_lightning.prompting.judging import LOOK, critique_of, restated_in, shown_in
 from rapo_lightning.recipe import Recipe
 from rapo_lightning.recipe.identity import row_hash
 from rapo_lightning.recipe.verifiers import verifier_names
@@ -82,6 +82,28 @@ def test_what_a_video_shows_is_read_from_a_critique() -> None:
         assert shown_in(critique_of(shown, compared)) == "a green ball, at rest"
     assert shown_in(critique_of("A ball rolls. It stops.", "Fine.")) == "A ball rolls. It stops"
     assert shown_in("The video has a single frame.") == shown_in("") == shown_in(critique_of("", "Wrong.")) == ""
+
+
+@pytest.mark.parametrize(
+    ("compared", "restated"),
+    [
+        ("It asks for a red ball, at rest. Missing or wrong: colour.", "a red ball, at rest"),
+        ("The request asks for a ball. It is red! The colour is wrong.", "a ball"),
+        ("It asks for a ball", "a ball"),
+        ("The colour is wrong. It asks for a ball.", ""),
+        ("Missing or wrong: nothing.", ""),
+        ("", ""),
+    ],
+)
+def test_the_request_is_restated_where_the_second_answer_begins_with_it(compared: str, restated: str) -> None:
+    assert restated_in(compared) == restated
+
+
+def test_the_restated_request_is_part_of_the_judgement(folder: Path) -> None:
+    (found,) = judge(watched(folder, "It asks for a\nkite. Missing or wrong: kite."), view(clip()))
+    assert found.restated == "a kite"
+    (plain,) = judge(watched(folder, "A kite."), view(clip()))
+    assert plain.restated == ""
 
 
 def test_a_recipe_names_the_judge_or_is_told_to(folder: Path) -> None:

@@ -42,7 +42,10 @@ def load_pairs(recipe: Recipe, folder: Path, ready: str = "") -> PairViews:
         candidates, source = trajectory_candidates(runs), ", ".join(runs)
         hashes = list(dict.fromkeys(row["recipe_hash"] for rows in runs.values() for row in rows))
     context = Context(recipe.stage2.ranking, recipe.stage1.captions, reader)
-    steps = with_hindsight(select(candidates, filters, context), 0.0 if ready else recipe.stage3.hindsight)
+    stage3 = recipe.stage3
+    steps = with_hindsight(
+        select(candidates, filters, context), 0.0 if ready else stage3.hindsight, stage3.hindsight_most
+    )
     funnel = Funnel(source, steps, incomplete, hashes)
     refuse_none(funnel)
     views = PairViews(funnel, recipe.stage3, recipe.stage2.ranking)

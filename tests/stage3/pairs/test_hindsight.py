@@ -20,14 +20,14 @@ from tests.stage3.pairs.rounds import candidates, trajectory
 WRONG = "Missing or wrong: colour."
 
 
-def rounds(request: str, *told: tuple[str, str]) -> list[Row]:
-    """Rounds with texts and what the judge says that their videos show."""
+def rounds(request: str, *told: tuple[str, str], restated: str = "") -> list[Row]:
+    """Rounds with texts and what the judge says that their videos show, and that the request asks for."""
     rows = trajectory(request, *[(0.2, 0.2)] * (len(told) + 1), texts=[text for text, _ in told])
     critiques = [
         "The video shows nothing; unclear frames. " + WRONG,
         *(f"The video shows {seen}. {WRONG}" for _, seen in told),
     ]
-    return [{**row, "critique": critique} for row, critique in zip(rows, critiques, strict=True)]
+    return [{**row, "critique": critique, "restated": restated} for row, critique in zip(rows, critiques, strict=True)]
 
 
 FAILED = rounds(
@@ -70,9 +70,55 @@ def test_the_same_pair_comes_once_and_is_on_its_prompts_side() -> None:
     assert {row["prompt"][-1]["content"] for row in found.view("preference")["train"]} <= {"x", "y"}
 
 
+def test_a_video_is_what_others_asked_for() -> None:
+    large = ("A clip of a large red ball, rolling.", "a large red ball, rolling")
+    found = hindsight(
+        candidates(
+            rounds("scarlet orb", ("A mess.", "a green cube"), restated="a red ball"),
+            rounds("a mess", large, ("A clip of a red ball, rolling.", "a large red ball, rolling")),
+            # Not in this order, not at all, and a judge that says nothing.
+            rounds("ball of red", ("A mess.", "a cube"), restated="ball red"),
+            rounds("azure ball", ("A mess.", "a cube"), restated="a blue ball"),
+            rounds("ball", ("A mess.", "a cube")),
+        ),
+        0.75,
+    )
+    assert [(pair.request, pair.text, pair.prompt_id) for pair in found] == [
+        ("a large red ball, rolling", large[0], "a mess"),
+        ("scarlet orb", large[0], "scarlet orb"),
+    ]
+    assert not any(name.startswith("score_") for pair in found for name in pair.row)
+
+
+def test_what_a_filter_keeps_does_not_come_again() -> None:
+    rows = rounds("scarlet orb", ("A clip of a red ball.", "a red ball"), restated="a red ball")
+    rows[1] |= {"score_a": 0.9, "score_b": 0.9}
+    steps = select(candidates(rows), build_filters(Stage3(pairs=[{"filter": "winner"}])), Context())
+    assert [(pair.request, pair.text) for pair in with_hindsight(steps, 0.75)[-1].kept] == [
+        ("scarlet orb", "A clip of a red ball."),
+        ("a red ball", "A clip of a red ball."),
+    ]
+
+
+def test_what_is_seldom_seen_is_not_drowned() -> None:
+    common = [rounds(f"r{n}", (f"A clip {n} of a red ball, falling.", "a red ball, falling")) for n in range(5)]
+    rare = rounds("rare", ("A clip of a red ball, circling.", "a red ball, circling"))
+    again = rounds("again", ("A clip 0 of a red ball, falling.", "a red ball, falling"))
+    all_ = candidates(*common, rare, again)
+    assert len(hindsight(all_, 0.75)) == 6
+    for most, wanted in (
+        (1, ["r0", "rare"]),
+        (3, ["r0", "r1", "r2", "rare"]),
+        (9, ["r0", "r1", "r2", "r3", "r4", "rare"]),
+    ):
+        assert [pair.prompt_id for pair in hindsight(all_, 0.75, most)] == wanted
+
+
 def test_what_cannot_be_is_told(tmp_path: Path, language_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="collect with that verifier, or set it to 0"):
         hindsight(candidates(trajectory("x", (0.1, 0.1), (0.9, 0.9))), 0.75)
     recipe = tiny_recipe(tmp_path, language_model)
     assert main(["finetune", str(recipe), "--stage3.hindsight", "1.5", "--allow_package", "tests"]) == 2
     assert "0 <= hindsight <= 1. Got 1.5" in capsys.readouterr().err
+    assert main(["finetune", str(recipe), "--stage3.hindsight_most", "-1", "--allow_package", "tests"]) == 2
+    assert "closed_vocabulary and hindsight_most >= 0. Got 0 and -1" in capsys.readouterr().err
