@@ -191,6 +191,8 @@ class Stage3:
     beside the pairs of the filters (ours, after arXiv:1707.01495); 0 makes none."""
     hindsight_most: int = 0
     """Most such pairs in which two words in a row of what was seen may come (ours); 0 takes one pair a prompt instead."""
+    hindsight_others: bool = True
+    """Whether a prompt that the judge restates also makes a pair with the text of any video that shows all of that (ours)."""
     validation_share: float = 0.1
     """Share of the prompts that are held out for the validation loss (ours)."""
     views: Views = field(default_factory=Views)

@@ -138,12 +138,13 @@ class Plan:
         }  # fmt: skip
         if setting.regime == "unknown":
             fields["stage2.rounds"] = self.scale.rounds[0]
-        if setting.start == "examples":
+        if setting.start.startswith("examples"):
             first = self.folder / "collect" / "examples"
             own, pairs = {**self._regime(setting.regime), **FROM_EXAMPLES}, str(self._prompt_file("examples-pairs"))
             # What the collection starts from, so it is of its part.
             yield self._make.command("finetune-examples", "collect", own, first, "--pairs", pairs)
-            fields |= refiner_fields(str(first / "refiner"), alone=True)
+            words = {} if setting.start.endswith("user") else {"stage2.request": "judge"}
+            fields |= {**refiner_fields(str(first / "refiner"), alone=True), **words}
         yield self._make.command(f"collect-{source.name}", "collect", fields, source)
         if target != source:
 
@@ -177,7 +178,8 @@ class Plan:
         if "reader" in self._make.recipe["stage3"]:
             # Else the funnel's accuracy is that of the lexicon's words alone.
             fields["stage3.reader.init_args.asked"] = str(self._prompt_file(setting.wording))
-        fields["stage3.hindsight"] = setting.hindsight
+        fields |= {"stage3.hindsight": setting.hindsight, "stage3.hindsight_others": setting.others}
+        fields["stage3.hindsight_most"] = self.scale.most if setting.hindsight else 0
         fields["stage3.closed_vocabulary"] = self.scale.closed_of(setting.prompts[-1]) if setting.closed else 0
         given: list[str] = []
         if setting.targets != "collected":

@@ -40,6 +40,8 @@ class Scale:
         hindsight: `stage3.hindsight` of the best setting where captions are not known. 0.75, which is reached by 0.93 of the rounds that
             the judge gives 0.9 or more and by 0.12 of those below 0.5 (`recipes/lab/loop_10k`, read once), lets texts with words that
             mean nothing to the video model through (docs/study.md).
+        most: `stage3.hindsight_most` there (ours): left and right, and the motions that no example has, are tried a hundred times less often
+            than the rest.
         closed: Share of the prompts whose targets must have a word for a refiner with a closed vocabulary; 0 leaves all open. At the
             default, 10 of 10,000, nothing is left of what the rewriter kept of requests (ours).
         together: Prompts that a loop works on together, 0 for the recipe's (ours: the later rounds of few prompts take as long as
@@ -66,6 +68,7 @@ class Scale:
     epochs: tuple[int, int] = (3, 20)
     filters: tuple[Mapping[str, Any], ...] = ()
     hindsight: float = 0.8
+    most: int = 60
     closed: float = 0.001
     together: int = 5120
     floors: tuple[float, ...] = (0.5, 0.7)

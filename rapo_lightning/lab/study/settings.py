@@ -62,7 +62,7 @@ class Setting:
         factor: In what it differs from the best setting; `BEST` for that one.
         regime: What is known of the video model's captions.
         start: Where the first collection starts: from the `prompt` or from `stage1`, as `stage2.start`; or from a refiner of the few
-            `examples`, which also samples the later rounds' prompts.
+            `examples`, which also samples the later rounds' prompts, told the request in the judge's words (`examples-user`: in the user's).
         wording: Whose words the prompts are in: `thesaurus` or `lexicon`.
         prompts: How many are collected on, for each cycle; each but the first cycle collects by the refiner of the one before.
         objective: `stage3.objective`.
@@ -72,6 +72,7 @@ class Setting:
             `reference` (the ceiling of a set of prompts).
         floor: Least score of a target by the verifiers that the recipe has a floor for; 0 takes the recipe's.
         hindsight: `stage3.hindsight`.
+        others: `stage3.hindsight_others`.
         closed: Whether the refiner keeps to the words of its targets.
         against: The setting that it differs from in one thing.
         fields: Further fields of the recipe for `finetune`, by dotted key.
@@ -88,6 +89,7 @@ class Setting:
     targets: str = "collected"
     floor: float = 0.0
     hindsight: float = 0.0
+    others: bool = True
     closed: bool = True
     against: str = BEST
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -155,13 +157,14 @@ def _known(scale: Scale, to: Setting) -> Iterator[Setting]:
 def _unknown(scale: Scale, best: Setting) -> Iterator[Setting]:
     if best.hindsight:
         yield _other(best, "hindsight", "none", hindsight=0.0)
+        yield _other(best, "hindsight", "seen", others=False)
     cycles = [
         _other(best, "cycles", str(number), prompts=best.prompts[:number], floor=scale.floors[number - 1])
         for number in range(1, best.cycles)
     ]
     yield from cycles
     if cycles:
-        yield _other(cycles[0], "start", "prompt", start="prompt")
+        yield from (_other(cycles[0], "start", start, start=start) for start in ("prompt", "examples-user"))
 
 
 def needed(table: Sequence[Setting], names: Sequence[str]) -> list[Setting]:

@@ -45,7 +45,7 @@ class _Sight:
         return Candidate(row, None, (row,), f"{NAME} {row['prompt_id']}")
 
 
-def hindsight(candidates: Sequence[Candidate], least: float, most: int = 0) -> list[Candidate]:
+def hindsight(candidates: Sequence[Candidate], least: float, most: int = 0, others: bool = True) -> list[Candidate]:
     """Rounds with what the judge saw in the place of the request, and with the requests of others that it saw fulfilled.
 
     After hindsight experience replay (Andrychowicz et al. 2017, arXiv:1707.01495), where a failed try is a success at what it
@@ -59,6 +59,7 @@ def hindsight(candidates: Sequence[Candidate], least: float, most: int = 0) -> l
             video shows nothing that can be named, the two have little in common.
         most: Most rounds in which two words in a row of what was seen may come, rare ones first, so that what is often tried does not
             drown the rest; 0 takes of each prompt the round with the highest share instead.
+        others: Whether prompts also get the texts of videos that they would have been fulfilled by.
 
     Returns:
         The pairs, each pair of texts once.
@@ -73,7 +74,8 @@ def hindsight(candidates: Sequence[Candidate], least: float, most: int = 0) -> l
             "collect with that verifier, or set it to 0."
         )
     chosen = _spread(seen, most) if most else _best(seen)
-    pairs = [*(sight.pair(sight.shown, sight.item.row) for sight in chosen), *_fulfilled(candidates, seen)]
+    pairs = [sight.pair(sight.shown, sight.item.row) for sight in chosen]
+    pairs += _fulfilled(candidates, seen) if others else []
     return list({(plain(item.request), plain(item.text)): item for item in pairs}.values())
 
 
@@ -137,12 +139,11 @@ def _within(wanted: Iterable[str], there: Sequence[str]) -> bool:
     return all(word in left for word in wanted)
 
 
-def with_hindsight(steps: Sequence[Step], least: float, most: int = 0) -> list[Step]:
+def with_hindsight(steps: Sequence[Step], least: float, most: int = 0, others: bool = True) -> list[Step]:
     """The filters' steps, and one more that adds the pairs in hindsight of all rounds; as they were where `least` is 0."""
     if not least:
         return list(steps)
     kept = {(plain(item.request), plain(item.text)): item for item in steps[-1].kept}
-    added = [
-        item for item in hindsight(steps[0].kept, least, most) if (plain(item.request), plain(item.text)) not in kept
-    ]
+    found = hindsight(steps[0].kept, least, most, others)
+    added = [item for item in found if (plain(item.request), plain(item.text)) not in kept]
     return [*steps, Step(NAME, [*steps[-1].kept, *added])]

@@ -43,9 +43,8 @@ def load_pairs(recipe: Recipe, folder: Path, ready: str = "") -> PairViews:
         hashes = list(dict.fromkeys(row["recipe_hash"] for rows in runs.values() for row in rows))
     context = Context(recipe.stage2.ranking, recipe.stage1.captions, reader)
     stage3 = recipe.stage3
-    steps = with_hindsight(
-        select(candidates, filters, context), 0.0 if ready else stage3.hindsight, stage3.hindsight_most
-    )
+    asked = 0.0 if ready else stage3.hindsight, stage3.hindsight_most, stage3.hindsight_others
+    steps = with_hindsight(select(candidates, filters, context), *asked)
     funnel = Funnel(source, steps, incomplete, hashes)
     refuse_none(funnel)
     views = PairViews(funnel, recipe.stage3, recipe.stage2.ranking)

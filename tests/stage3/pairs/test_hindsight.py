@@ -72,22 +72,21 @@ def test_the_same_pair_comes_once_and_is_on_its_prompts_side() -> None:
 
 def test_a_video_is_what_others_asked_for() -> None:
     large = ("A clip of a large red ball, rolling.", "a large red ball, rolling")
-    found = hindsight(
-        candidates(
-            rounds("scarlet orb", ("A mess.", "a green cube"), restated="a red ball"),
-            rounds("a mess", large, ("A clip of a red ball, rolling.", "a large red ball, rolling")),
-            # Not in this order, not at all, and a judge that says nothing.
-            rounds("ball of red", ("A mess.", "a cube"), restated="ball red"),
-            rounds("azure ball", ("A mess.", "a cube"), restated="a blue ball"),
-            rounds("ball", ("A mess.", "a cube")),
-        ),
-        0.75,
+    all_ = candidates(
+        rounds("scarlet orb", ("A mess.", "a green cube"), restated="a red ball"),
+        rounds("a mess", large, ("A clip of a red ball, rolling.", "a large red ball, rolling")),
+        # Not in this order, not at all, and a judge that says nothing.
+        rounds("ball of red", ("A mess.", "a cube"), restated="ball red"),
+        rounds("azure ball", ("A mess.", "a cube"), restated="a blue ball"),
+        rounds("ball", ("A mess.", "a cube")),
     )
+    found = hindsight(all_, 0.75)
     assert [(pair.request, pair.text, pair.prompt_id) for pair in found] == [
         ("a large red ball, rolling", large[0], "a mess"),
         ("scarlet orb", large[0], "scarlet orb"),
     ]
     assert not any(name.startswith("score_") for pair in found for name in pair.row)
+    assert [pair.prompt_id for pair in hindsight(all_, 0.75, others=False)] == ["a mess"]
 
 
 def test_what_a_filter_keeps_does_not_come_again() -> None:
