@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...data.resources import find
 from ...errors import UserError
-from ...models.refiner_folder import read_refiner
 from . import prompts as files
 from .pairs import write_shuffled, write_subset
 from .scale import REGIMES, Regime, Scale
@@ -21,7 +18,6 @@ from .settings import (
     BEST,
     FRESH,
     FROM_EXAMPLES,
-    GOING_ON,
     OWN,
     PLAIN,
     Setting,
@@ -33,6 +29,7 @@ from .settings import (
     settings,
 )  # fmt: skip
 from .steps import Commands, Step
+from .trainings import going_on, rewriter_of, training_fields
 
 PARTS = ("prompts", "collect", "finetune", "evaluate", "report")
 
@@ -168,19 +165,9 @@ class Plan:
         seed = int(self._make.recipe.get("seed", 0)) + number
         runs = [str(self._run(setting, cycle)) for cycle in range(1, setting.cycles + 1)]
         fields = {
-            **self._regime(setting.regime), **self._adapter(setting, number), "seed": seed, "stage3.objective": setting.objective,
-            **setting.fields, "stage3.epochs": self.scale.epochs_of(setting.prompts[-1]),
+            **self._regime(setting.regime), **self._adapter(setting, number), "seed": seed,
+            **training_fields(self._make.recipe, self.scale, setting, str(self._prompt_file(setting.wording))),
         }  # fmt: skip
-        if self.scale.filters:
-            fields["stage3.pairs"] = [dict(item) for item in self.scale.filters]
-        if setting.floor and (setting.factor == "floor" or not self.scale.filters):
-            fields["stage3.pairs"] = self._floored(setting.floor)
-        if "reader" in self._make.recipe["stage3"]:
-            # Else the funnel's accuracy is that of the lexicon's words alone.
-            fields["stage3.reader.init_args.asked"] = str(self._prompt_file(setting.wording))
-        fields |= {"stage3.hindsight": setting.hindsight, "stage3.hindsight_others": setting.others}
-        fields["stage3.hindsight_most"] = self.scale.most if setting.hindsight else 0
-        fields["stage3.closed_vocabulary"] = self.scale.closed_of(setting.prompts[-1]) if setting.closed else 0
         given: list[str] = []
         if setting.targets != "collected":
             pairs = out / ("pairs" if setting.targets == "shuffled" else "pairs.csv")
@@ -197,33 +184,13 @@ class Plan:
         fields |= {"stage3.pairs": []} if given else {"stage3.runs": runs}
         yield self._make.command(name, "finetune", fields, out, *given, optional=setting.name != BEST)
 
-    def _floored(self, floor: float) -> list[dict[str, Any]]:
-        """The recipe's filters with another floor for each verifier that has one."""
-        pairs = self._make.recipe["stage3"]["pairs"]
-        return [{**item, "least": dict.fromkeys(item["least"], floor)} if item["filter"] == "floors" else item
-                for item in pairs]  # fmt: skip
-
-    def _rewriter(self) -> str:
-        found = str(self._make.recipe.get("stage1", {}).get("rewriter") or "")
-        if not found:
-            raise UserError(
-                "The study needs a recipe with `stage1.rewriter` where captions are known. Got none; name one, or say "
-                "`--regimes unknown`."
-            )
-        return found
-
     def _adapter(self, setting: Setting, number: int) -> dict[str, Any]:
         """What a training begins with: form, instruction and rate."""
         to = next(item for item in settings(self.scale, setting.regime) if item.name == setting.against)
         if "rewriter" not in (setting.adapter, to.adapter if setting.adapter == OWN else ""):
             fields = dict(FRESH)
         else:
-            start = self._rewriter()
-            form = json.loads(((find(start) or Path(start)) / "adapter_config.json").read_text(encoding="utf-8"))
-            fields = {
-                "stage3.lora.start": start, "stage3.lora.r": form["r"], "stage3.lora.alpha": form["lora_alpha"],
-                "stage3.system": read_refiner(start).system, **GOING_ON,
-            }  # fmt: skip
+            fields = going_on(rewriter_of(self._make.recipe))
         if setting.adapter == OWN:
             fields["stage3.lora.start"] = str(self.refiner(to, number % self.scale.training_seeds))
         return fields
@@ -234,7 +201,7 @@ class Plan:
         others = {item.arm(number): self.refiner(item, number)
                   for item in table for number in range(self.trainings(item))}  # fmt: skip
         names, size = list(others), self.scale.arms
-        own = {"rewriter": self._rewriter()} if regime == "known" else {}
+        own = {"rewriter": rewriter_of(self._make.recipe)} if regime == "known" else {}
         fields = {
             **self._regime(regime), "evaluation.prompts": str(self._prompt_file("heldout")), "evaluation.limit": 0,
             "evaluation.seeds": self.scale.video_seeds, "evaluation.baselines": BASELINES, "evaluation.variants": {},
