@@ -113,8 +113,8 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
     """The table of a regime, the best setting first.
 
     Where captions are known the others differ from `PLAIN`, which the best one was found from, else from the best one.
-    Where captions are not known there is no stage 1 to start from and no rewriter. There the first cycle finds hardly a target that
-    is right in whole, so the best setting is that of the last cycle, with pairs in hindsight.
+    Where captions are not known there is no stage 1 to start from and no rewriter. There the first cycle finds few targets, so the
+    best setting is that of the last cycle, with pairs in hindsight.
     """
     best = Setting(regime=regime, prompts=scale.prompts[regime], floor=0.9)
     if regime == "known":
@@ -125,7 +125,8 @@ def settings(scale: Scale, regime: Regime) -> list[Setting]:
         found = [best, *_objectives(scale, best), *_unknown(scale, best)]
         if scale.closed:
             found.append(_other(best, "closed", "none", closed=False))
-    found.append(_other(plain, "floor", "0.9", floor=0.9))
+    other = 0.9 if regime == "known" else 0.7
+    found.append(_other(plain, "floor", str(other), floor=other))
     return [*found, *(_other(plain, "targets", name, targets=name) for name in ("shuffled", "reference"))]
 
 
@@ -159,7 +160,8 @@ def _unknown(scale: Scale, best: Setting) -> Iterator[Setting]:
         yield _other(best, "hindsight", "none", hindsight=0.0)
         yield _other(best, "hindsight", "seen", others=False)
     cycles = [
-        _other(best, "cycles", str(number), prompts=best.prompts[:number], floor=scale.floors[number - 1])
+        # With any words: these are to try some, and what was seen once is not ruled out.
+        _other(best, "cycles", str(number), prompts=best.prompts[:number], floor=scale.floors[number - 1], closed=False)
         for number in range(1, best.cycles)
     ]
     yield from cycles
