@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
+
+import numpy as np
 
 from ..data.prompts import Prompt
 from ..models import ModelPool
+from ..prompting.judging import restated_in
+from ..prompting.text import one_line
+from ..verifiers.vlm_alignment import look_and_compare
+
+_NOTHING = np.full((8, 64, 64, 3), 128, np.uint8)
+"""A grey clip for a judge to look at where its reading of a request is all that is wanted: frames, height, width, RGB."""
+_FPS = 4.0
 
 
 class Baseline(Protocol):
@@ -31,3 +41,21 @@ class StyleFrame:
     def texts(self, prompts: Sequence[Prompt], models: ModelPool) -> list[str]:
         """The framed prompts, without the punctuation at their ends."""
         return [f"{self.prefix}{prompt.text.strip(' .,;:!?')}{self.suffix}" for prompt in prompts]
+
+
+class Restated(StyleFrame):
+    """The request in the judge's words, in that frame: what these words alone are worth, without a loop or a refiner.
+
+    The judge looks at a grey clip, and where it does not restate a request (`prompting.judging.restated_in`) the user's own words
+    stand.
+    """
+
+    def texts(self, prompts: Sequence[Prompt], models: ModelPool) -> list[str]:
+        """The framed requests; `models.vision_language` is the judge."""
+        verdicts = look_and_compare(
+            models.vision_language, [_NOTHING] * len(prompts), _FPS, [prompt.text for prompt in prompts]
+        )
+        said = [one_line(restated_in(verdict.compared)) for verdict in verdicts]
+        return super().texts(
+            [replace(prompt, text=text or prompt.text) for prompt, text in zip(prompts, said, strict=True)], models
+        )

@@ -67,6 +67,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     ),
     "rapo_lightning.evaluation.baselines.Baseline": (
         "rapo_lightning.evaluation.baselines.StyleFrame",
+        "rapo_lightning.evaluation.baselines.Restated",
         "rapo_lightning.lab.baselines.Dictionary",
         "rapo_lightning.lab.tags.OtherStyle",
     ),

@@ -23,7 +23,7 @@ from .tables import Measured, attributes, differences, faithfulness, minus, scor
 
 REFINER = "refiner"
 """Name of the best setting's refiner in the tables."""
-_FIRST = ("raw", "style", "chance", "dictionary", "stage1", "rewriter")
+_FIRST = ("raw", "style", "restated", "chance", "dictionary", "stage1", "rewriter")
 _COMPARED = ("stage1", "dictionary", "sspo")
 """Arms that differences are taken from in the tables of scores, as far as they are there."""
 

@@ -34,21 +34,17 @@ FROM_EXAMPLES = {
 """A refiner of the few examples alone, which it learns by heart: it takes on the style and names a third of what is asked for (ours)."""
 GOING_ON = {"stage3.optimizer.lr": 6e-4, **STEPS}
 """What goes with the adapter of stage 1's rewriter as the start: twice the recipe's rate for four times its batch (ours)."""
+_FRAME = {"prefix": "A simple animation shows ", "suffix": ". The motion is smooth and the camera stays fixed."}
 BASELINES: dict[str, Any] = {
-    "style": {
-        "class_path": "rapo_lightning.evaluation.baselines.StyleFrame",
-        "init_args": {
-            "prefix": "A simple animation shows ",
-            "suffix": ". The motion is smooth and the camera stays fixed.",
-        },
-    },
+    "style": {"class_path": "rapo_lightning.evaluation.baselines.StyleFrame", "init_args": _FRAME},
+    "restated": {"class_path": "rapo_lightning.evaluation.baselines.Restated", "init_args": _FRAME},
     "dictionary": {"class_path": "rapo_lightning.lab.baselines.Dictionary"},
 }
-"""The baselines of the lab's recipe."""
+"""The baselines of the lab's recipe, and what the judge's words alone are worth."""
 _ANYWHERE = ("raw", "reference", "chance", "style", "sspo", "blind", "refiner+sspo")
 ARMS: Mapping[Regime, tuple[str, ...]] = {
     "known": (*_ANYWHERE, "dictionary", "stage1", "rewriter"),
-    "unknown": _ANYWHERE,
+    "unknown": (*_ANYWHERE, "restated"),
 }
 """Arms beside the refiners; `rewriter` is stage 1's alone, whatever it answers."""
 
