@@ -18,6 +18,7 @@ from .settings import (
     BEST,
     FRESH,
     FROM_EXAMPLES,
+    JUDGES_WORDS,
     OWN,
     PLAIN,
     Setting,
@@ -140,7 +141,7 @@ class Plan:
             own, pairs = {**self._regime(setting.regime), **FROM_EXAMPLES}, str(self._prompt_file("examples-pairs"))
             # What the collection starts from, so it is of its part.
             yield self._make.command("finetune-examples", "collect", own, first, "--pairs", pairs)
-            words = {} if setting.start.endswith("user") else {"stage2.request": "judge"}
+            words = {} if setting.start.endswith("user") else JUDGES_WORDS
             fields |= {**refiner_fields(str(first / "refiner"), alone=True), **words}
         yield self._make.command(f"collect-{source.name}", "collect", fields, source)
         if target != source:
@@ -229,4 +230,7 @@ class Plan:
         refiner = str(self.refiner(best))
         # The refiner's own answers, as many as the loop makes videos, of which the judge chooses one.
         wanted = {**fields, **refiner_fields(refiner, alone=True), "evaluation.arms": ["blind"]}
+        if regime == "unknown":
+            # The same told what the judge reads in the request: the loop that the refiner was trained in.
+            wanted |= {**JUDGES_WORDS, "evaluation.arms": ["blind", "sspo"]}
         yield self._make.command(f"{name}-best-of", "evaluate", wanted, self.run_folder(regime, True))

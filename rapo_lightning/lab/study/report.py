@@ -60,8 +60,8 @@ def _name(arm: str) -> str:
 
 
 def _renamed(arm: str) -> str:
-    """The refiner's own answers run as `blind` in a folder of their own."""
-    return arm.replace("blind@", f"{REFINER}@")
+    """The refiner's own answers run as `blind` in a folder of their own, the loop in which it writes as `sspo`."""
+    return arm.replace("blind@", f"{REFINER}@").replace("sspo@", f"{REFINER}+sspo@")
 
 
 def main_arms(measured: Measured) -> list[str]:

@@ -41,12 +41,15 @@ BASELINES: dict[str, Any] = {
     "dictionary": {"class_path": "rapo_lightning.lab.baselines.Dictionary"},
 }
 """The baselines of the lab's recipe, and what the judge's words alone are worth."""
-_ANYWHERE = ("raw", "reference", "chance", "style", "sspo", "blind", "refiner+sspo")
+_ANYWHERE = ("raw", "reference", "chance", "style", "sspo", "blind")
 ARMS: Mapping[Regime, tuple[str, ...]] = {
-    "known": (*_ANYWHERE, "dictionary", "stage1", "rewriter"),
+    "known": (*_ANYWHERE, "refiner+sspo", "dictionary", "stage1", "rewriter"),
     "unknown": (*_ANYWHERE, "restated"),
 }
-"""Arms beside the refiners; `rewriter` is stage 1's alone, whatever it answers."""
+"""Arms beside the refiners; `rewriter` is stage 1's alone, whatever it answers. Where captions are not known `refiner+sspo` is the loop in
+which the refiner writes, told the judge's words (`JUDGES_WORDS`), and `sspo` the paper's."""
+JUDGES_WORDS = {"stage2.request": "judge"}
+"""What makes a loop without captions go by the judge's words, by dotted key."""
 
 
 @dataclass(frozen=True)
