@@ -78,10 +78,12 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
 
 
 def _check_folder(recipe: Recipe) -> None:
-    """Looks into the video model's folder, where it is here."""
+    """Looks into the video model's folder, and at its LoRA, where they are here."""
     from pathlib import Path
 
     from ..checkpoints import is_here, locate
+    from ..models.diffusers_lora import check_fit, check_lora
+    from ..models.diffusers_parts import diffusers_class
     from ..models.pipeline_folder import check_pipeline_folder
     from ..recipe.components import check
 
@@ -89,8 +91,13 @@ def _check_folder(recipe: Recipe) -> None:
         return
     _, arguments = check(recipe.video_model, "video_model")
     name = arguments["checkpoint"]
+    given = arguments["lora"] or {}
+    found = diffusers_class(arguments["pipeline"], "DiffusionPipeline", "pipeline") if given else None
+    lora = check_lora(given, found) if found else None
     if is_here(name) and Path(locate(name)).is_dir():
         check_pipeline_folder(Path(locate(name)), arguments["pipeline"])
+        if lora is not None and is_here(lora.checkpoint):
+            check_fit(lora, found, locate(name))
 
 
 def faults(recipe: Recipe) -> list[str]:

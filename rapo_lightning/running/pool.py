@@ -89,7 +89,9 @@ def rewriter_checkpoints(recipe: Recipe, stage1: bool = True) -> list[str]:
 def checkpoint_names(recipe: Recipe, roles: Sequence[Role] = ROLES) -> list[str]:
     """The checkpoints that these of a recipe's models name."""
     arguments = [getattr(recipe, role).get("init_args", {}) for role in roles]
-    return [str(item["checkpoint"]) for item in arguments if "checkpoint" in item]
+    # A LoRA of the video model is a checkpoint of its own.
+    loras = [item["lora"] for item in arguments if isinstance(item.get("lora"), dict)]
+    return [str(item["checkpoint"]) for item in (*arguments, *loras) if "checkpoint" in item]
 
 
 def fetch_models(recipe: Recipe, roles: Sequence[Role] = ROLES, further: Sequence[str] = ()) -> None:
