@@ -27,6 +27,7 @@ def _language_model(recipe: Recipe) -> Iterator[_Check]:
     from ..stage3.engines.plan import engine_of
 
     yield lambda: check(recipe.language_model, "language_model")
+    yield lambda: _check_quantization(recipe)
     for name in checkpoint_names(recipe):
         if name not in entries():
             # Known checkpoints are fetched when they are needed.
@@ -75,6 +76,21 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
         yield lambda: read_refiner(recipe.stage2.rewriter)
     if recipe.stage2.examples:
         yield lambda: read_examples(recipe.stage2.examples)
+
+
+def _check_quantization(recipe: Recipe) -> None:
+    """Looks whether models can be quantized as they are asked to; what this machine has is not looked at."""
+    from ..models.quantization import check_arguments, check_not_quantized, check_residency
+    from ..recipe.components import check
+
+    for field in ("language_model", "vision_language_model"):
+        model = getattr(recipe, field)
+        if "quantization" in model.get("init_args", {}) and ".models.Transformers" in model.get("class_path", ""):
+            _, arguments = check(model, field)
+            kind = arguments["quantization"]
+            check_arguments(kind, arguments["batch_size"], arguments.get("adapter", ""), installed=True)
+            check_residency(kind, recipe.residency)
+            check_not_quantized(kind, arguments["checkpoint"])
 
 
 def _check_folder(recipe: Recipe) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..checkpoints import ensure, entries, locate
+from ..errors import UserError
 from ..models import ModelPool
 from ..models.faithfulness import FAITHFUL, Faithfulness
 from ..models.refiner import Refiner
@@ -61,13 +62,19 @@ def open_refiner(
         threshold: Least faithfulness of an answer.
 
     Raises:
-        UserError: If the folder is no refiner, or belongs to another base.
+        UserError: If the folder is no refiner, or belongs to another base, such as one that is not quantized.
     """
     arguments = recipe.language_model.get("init_args", {})
     base, batch_size = arguments.get("checkpoint"), int(arguments.get("batch_size", 16))
     wanted, allowed = str(base) if base and not own_base else None, recipe.allow_other_base
     settings = read_refiner(folder, wanted, allowed)
     settings = replace(settings, base_model=wanted or settings.base_model)
+    quantization = arguments.get("quantization", "none")
+    if quantization != "none" and settings.base_model == base and not allowed:
+        raise UserError(
+            f"The refiner in {settings.path} was trained for {base!r} as it is. Got it with `language_model.init_args.quantization: "
+            f"{quantization}`; say `allow_other_base` to use it so, or set it to none."
+        )
     model = models.adapted(settings.weights, settings.base_model, batch_size, alone)
     return Refiner(
         settings, model, candidates=candidates, faithfulness=faithfulness, threshold=threshold, allow_other_base=allowed
