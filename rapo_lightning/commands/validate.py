@@ -98,7 +98,7 @@ def _check_folder(recipe: Recipe) -> None:
     from pathlib import Path
 
     from ..checkpoints import is_here, locate
-    from ..models.diffusers_lora import check_fit, check_lora
+    from ..models.diffusers_lora import check_fit, lora_of
     from ..models.diffusers_parts import diffusers_class
     from ..models.pipeline_folder import check_pipeline_folder
     from ..recipe.components import check
@@ -107,13 +107,11 @@ def _check_folder(recipe: Recipe) -> None:
         return
     _, arguments = check(recipe.video_model, "video_model")
     name = arguments["checkpoint"]
-    given = arguments["lora"] or {}
-    found = diffusers_class(arguments["pipeline"], "DiffusionPipeline", "pipeline") if given else None
-    lora = check_lora(given, found) if found else None
+    lora = lora_of(arguments)
     if is_here(name) and Path(locate(name)).is_dir():
         check_pipeline_folder(Path(locate(name)), arguments["pipeline"])
         if lora is not None and is_here(lora.checkpoint):
-            check_fit(lora, found, locate(name))
+            check_fit(lora, diffusers_class(arguments["pipeline"], "DiffusionPipeline", "pipeline"), locate(name))
 
 
 def faults(recipe: Recipe) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,7 +35,7 @@ class VideoLora:
     weight_name_2: str = ""
     scale: float = 1.0
 
-    def files(self) -> Iterator[tuple[str, Path]]:
+    def files(self) -> list[tuple[str, Path]]:
         """Parts of the pipeline and the file of each; a hub id's is fetched.
 
         Raises:
@@ -43,9 +43,8 @@ class VideoLora:
             RunError: If the hub gives none.
         """
         place = locate(self.checkpoint)
-        for part, name in (("transformer", self.weight_name), ("transformer_2", self.weight_name_2)):
-            if name:
-                yield part, _file(place, name)
+        named = {"transformer": self.weight_name, "transformer_2": self.weight_name_2}
+        return [(part, _file(place, name)) for part, name in named.items() if name]
 
 
 def _file(place: str, name: str) -> Path:
@@ -61,6 +60,18 @@ def _file(place: str, name: str) -> Path:
             f"{', '.join(there[:20]) or 'no safetensors file'}; name one that is there."
         )
     return Path(place) / name
+
+
+def lora_of(arguments: Mapping[str, Any]) -> VideoLora | None:
+    """The LoRA among a video model's arguments, None for none.
+
+    Raises:
+        UserError: As `check_lora`, or if diffusers has no such pipeline.
+    """
+    given = arguments.get("lora")
+    if not isinstance(given, Mapping):
+        return None
+    return check_lora(given, diffusers_class(arguments.get("pipeline", "WanPipeline"), "DiffusionPipeline", "pipeline"))
 
 
 def check_lora(lora: Mapping[str, Any], pipeline: type) -> VideoLora | None:

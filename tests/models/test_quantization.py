@@ -202,7 +202,7 @@ def test_an_adapter_stays_beside_a_quantized_base(kind: Any, qwen: Path, trained
         }
     )
     with pytest.raises(
-        UserError, match=rf"was trained for .* as it is. Got it with .*: {kind}`; say `allow_other_base`"
+        UserError, match=rf"is for its language model as it is. Got one for .*: {kind}`; say `allow_other"
     ):
         open_refiner(trained, recipe, ModelPool(language=language(qwen, kind), device=CPU))
     recipe.allow_other_base = True
@@ -217,6 +217,13 @@ def test_an_adapter_stays_beside_a_quantized_base(kind: Any, qwen: Path, trained
         trained, _plain_recipe(qwen), ModelPool(language=TransformersLanguageModel(str(qwen)), device=CPU)
     )
     assert identities[0] == identities[1] != plain.identity()
+
+
+def test_a_loop_says_so_before_it_collects(qwen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = {"checkpoint": str(qwen), "batch_size": 4, "quantization": "nf4"}
+    recipe = tiny_recipe(tmp_path, qwen, language_model__init_args=arguments)
+    assert main(["loop", str(recipe), "--out", str(tmp_path / "loop"), "--cycles", "1", *ALLOW]) == 2
+    assert "A refiner is for its language model as it is. Got one for" in capsys.readouterr().err
 
 
 def _plain_recipe(qwen: Path) -> Recipe:
