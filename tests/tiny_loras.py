@@ -14,6 +14,17 @@ from safetensors.torch import load_file, save_file
 from tests import tiny_models
 
 
+def attention_lora(pipeline: Any, folder: Path, name: str) -> Path:
+    """A random LoRA of rank 4 on the attention of any pipeline's transformer."""
+    torch.manual_seed(1)
+    pipeline.transformer.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=["to_q", "to_k"]))
+    for key, value in pipeline.transformer.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(value, std=0.5)
+    type(pipeline).save_lora_weights(folder, get_peft_model_state_dict(pipeline.transformer), weight_name=name)
+    return folder
+
+
 def wan_lora(folder: Path, name: str, seed: int = 1) -> Path:
     """A random LoRA of rank 4 on attention and MLP, as training scripts of diffusers save it."""
     transformer = tiny_models.wan_transformer()

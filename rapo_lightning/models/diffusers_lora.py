@@ -202,3 +202,6 @@ def add_lora(lora: VideoLora, pipeline: Any) -> None:
         parts.append(part)
     pipeline.fuse_lora(components=parts, lora_scale=float(lora.scale))
     pipeline.unload_lora_weights()
+    for part in parts:
+        # PEFT left the weights frozen, for which PyTorch takes other kernels: Mochi's videos differed by one level.
+        getattr(pipeline, part).requires_grad_(True)

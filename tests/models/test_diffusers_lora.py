@@ -20,7 +20,7 @@ from rapo_lightning.models.diffusers_lora import VideoLora, add_lora
 from rapo_lightning.recipe import Recipe
 from rapo_lightning.recipe.identity import component_identity
 from rapo_lightning.running.pool import fetch_models
-from tests import tiny_loras, tiny_models
+from tests import tiny_loras, tiny_models, tiny_pipelines
 from tests.helpers import tiny_recipe
 
 CALL = {"height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 2, "max_sequence_length": 64}
@@ -68,6 +68,23 @@ def test_residency_compilation_and_caches_find_plain_layers(policy: Any, wan: Pa
     whole.load()
     names = [name for name, _ in whole._pipeline.transformer.named_parameters()]
     assert [name for name, _ in made._pipeline.transformer.named_parameters()] == names
+    # Frozen weights would be computed with by other kernels.
+    assert all(value.requires_grad for value in made._pipeline.transformer.parameters())
+
+
+@pytest.mark.parametrize("name", ["CogVideoXPipeline", "LTXPipeline", "MochiPipeline", "HunyuanVideoPipeline"])
+def test_other_pipelines_take_one(name: str, tmp_path: Path) -> None:
+    pipeline, call = tiny_pipelines.ALL[name]()
+    pipeline.save_pretrained(tmp_path / "pipeline")
+    tiny_loras.attention_lora(pipeline, tmp_path / "lora", "few.safetensors")
+
+    def made(**more: Any) -> np.ndarray:
+        lora = {"checkpoint": str(tmp_path / "lora"), "weight_name": "few.safetensors", **more} if more else None
+        return video(DiffusersVideoModel(str(tmp_path / "pipeline"), name, call, dtype="float32", lora=lora))
+
+    plain = made()
+    assert np.abs(made(scale=1.0).astype(int) - plain).max() > 1
+    np.testing.assert_array_equal(made(scale=0.0), plain)
 
 
 def test_half_of_a_lora_in_bfloat16_stays_in_bfloat16(wan: Path, student: Path) -> None:
