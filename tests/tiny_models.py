@@ -47,7 +47,7 @@ HEADERS = (
 SPARE_CHAT_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
-def qwen_vl(folder: Path) -> Path:
+def qwen_vl(folder: Path, width: int = 96) -> Path:
     """A Qwen2.5-VL in the published layout around a random Llama of two layers, with a processor for 64 x 64 pixels."""
     base = folder / "text"
     special = [*SPARE_CHAT_TOKENS, *SPARE_TOKENS.values()]
@@ -60,7 +60,7 @@ def qwen_vl(folder: Path) -> Path:
         rope_parameters={"rope_type": "default", "rope_theta": 1e5},
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(base)
-    model, processor = load_parts(base, JudgeSettings(width=96, heads=2, depth=2))
+    model, processor = load_parts(base, JudgeSettings(width=width, heads=2, depth=2))
     model.save_pretrained(folder / "vlm")
     processor.save_pretrained(folder / "vlm")
     return folder / "vlm"
@@ -156,7 +156,7 @@ def wan22(folder: Path) -> Path:
     return wan(folder, transformer_2=wan_transformer(), boundary_ratio=0.875)
 
 
-def qwen(folder: Path) -> Path:
+def qwen(folder: Path, width: int = 32) -> Path:
     """Qwen2.5-7B-Instruct."""
     torch.manual_seed(0)
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -164,7 +164,7 @@ def qwen(folder: Path) -> Path:
     _rewrite(folder / "tokenizer_config.json", tokenizer_class="Qwen2Tokenizer", add_bos_token=False)
     end = size - 1
     config = Qwen2Config(
-        vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=size, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=32768, rms_norm_eps=1e-6, tie_word_embeddings=False,
         bos_token_id=size - 3, eos_token_id=end,
     )  # fmt: skip

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Set
+from collections.abc import Collection, Set
 from pathlib import Path
 
 from ..data.resources import find
@@ -20,7 +20,7 @@ _ASIDE = {MARKER, "results.json"}
 _CACHE = "identities.json"
 
 
-def identity(checkpoint: str) -> str:
+def identity(checkpoint: str, only: Collection[str] = ()) -> str:
     """Identity of a checkpoint: 16 hex digits that change with its weights, configuration or tokenizer.
 
     A folder with recorded checksums, none of whose files is newer, is known by these, another folder by the contents of its
@@ -29,11 +29,12 @@ def identity(checkpoint: str) -> str:
 
     Args:
         checkpoint: Name in the manifest, a folder, or a hub id `owner/name`.
+        only: Files of a folder that are used, by relative path; none named are all of them.
 
     Raises:
         RunError: If the recorded checksums are damaged.
     """
-    return _identity(checkpoint, _SUFFIXES)
+    return _identity(checkpoint, _SUFFIXES, only)
 
 
 def weights_identity(checkpoint: str) -> str:
@@ -60,13 +61,15 @@ def is_here(checkpoint: str) -> bool:
     return find(checkpoint) is not None or checkpoint.count("/") == 1 and bool(_cached_commit(checkpoint))
 
 
-def _identity(checkpoint: str, suffixes: Set[str]) -> str:
+def _identity(checkpoint: str, suffixes: Set[str], only: Collection[str] = ()) -> str:
     entry = entries().get(checkpoint)
     folder = ready_folder(entry) if entry else find(checkpoint)
     if folder is not None and folder.is_dir():
-        digests = read_marker(folder) if _is_current(folder) else _digests(folder)
+        digests = read_marker(folder) if _is_current(folder) else _digests(folder, only)
         kept = {
-            name: digest for name, digest in digests.items() if _counts(Path(name)) and Path(name).suffix in suffixes
+            name: digest
+            for name, digest in digests.items()
+            if (name in only if only else _counts(Path(name)) and Path(name).suffix in suffixes)
         }
         return _short(json.dumps(kept, sort_keys=True))
     commit = _cached_commit(checkpoint) if entry is None and checkpoint.count("/") == 1 else ""
@@ -90,17 +93,17 @@ def _counts(path: Path) -> bool:
     return path.suffix in _SUFFIXES and path.name not in _ASIDE and not any(part[0] == "." for part in path.parts)
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    """sha256 of the files of a folder that has no record of them, by relative path."""
+def _digests(folder: Path, only: Collection[str] = ()) -> dict[str, str]:
+    """sha256 of the files of a folder that has no record of them, by relative path; of these `only`, if there are any."""
     store = cache_folder() / _CACHE
     known: dict[str, str] = {}
     with contextlib.suppress(OSError, ValueError):
         known = dict(json.loads(store.read_text(encoding="utf-8")))
     found: dict[str, str] = {}
     fresh: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in [folder / name for name in sorted(only)] if only else sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_file() and _counts(name):
+        if path.is_file() and (only or _counts(name)):
             state = path.stat()
             key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
             digest = known.get(key) or fresh.setdefault(key, file_sha256(path))

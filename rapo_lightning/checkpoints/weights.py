@@ -11,6 +11,8 @@ _SINGLE = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 _INDICES = tuple(f"{name}.index.json" for name in _SINGLE)
 _OTHERS = (".bin", ".pt", ".pth", ".gguf")
 _LONGEST_HEADER = 100_000_000
+_OUTER = ("embed", "lm_head")
+"""In the names of layers that turn tokens into vectors, or back."""
 
 
 def _named(folder: Path) -> list[str]:
@@ -30,20 +32,35 @@ def weight_values(folder: Path) -> int | None:
     Args:
         folder: Folder of one model, such as a pipeline's `transformer`.
     """
+    found = _shapes(folder)
+    return sum(map(math.prod, found.values())) if found else None
+
+
+def linear_values(folder: Path) -> int:
+    """Those of `weight_values` that are weights of linear layers within the model: no embedding's, nor the output layer's.
+
+    Args:
+        folder: Folder of one language or vision-language model of transformers.
+    """
+    within = {name: shape for name, shape in _shapes(folder).items() if len(shape) == 2 and name.endswith(".weight")}
+    return sum(math.prod(shape) for name, shape in within.items() if not any(mark in name for mark in _OUTER))
+
+
+def _shapes(folder: Path) -> dict[str, list[int]]:
+    """Shapes of a folder's tensors by name; none where they cannot be read."""
     try:
-        counts = [_values(folder / name) for name in _named(folder)]
+        return {name: shape for file in _named(folder) for name, shape in _header(folder / file).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
-        return None
-    return sum(counts) if counts else None
+        return {}
 
 
-def _values(path: Path) -> int:
+def _header(path: Path) -> dict[str, list[int]]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > _LONGEST_HEADER:
             raise ValueError(f"{path} has no header of safetensors")
         header = json.loads(file.read(length))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return {name: list(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"}
 
 
 def missing_weights(folder: Path) -> list[str]:

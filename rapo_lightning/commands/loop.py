@@ -68,6 +68,7 @@ def _checked(recipe: Recipe, cycles: int, folder: Path) -> tuple[list[Prompt], s
     from ..recipe.pairs import build_reader
     from ..recipe.verifiers import check_verifier_names
     from ..running.folder import rows_of_run
+    from ..running.pool import check_refiners_base
     from ..running.trainer import check_trainer
     from ..stage2.judges import build_judge
     from ..stage3.run import base_checkpoint
@@ -88,6 +89,7 @@ def _checked(recipe: Recipe, cycles: int, folder: Path) -> tuple[list[Prompt], s
     check_held_out(held_out, prompts)
     metric = build_judge(recipe, settings.metric, "evaluation.metric").verifier.name
     base_checkpoint(recipe)
+    check_refiners_base(recipe)
     check_verifier_names(recipe)
     build_reader(recipe.stage3)
     for run in recipe.stage3.runs:

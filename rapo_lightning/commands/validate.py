@@ -27,6 +27,7 @@ def _language_model(recipe: Recipe) -> Iterator[_Check]:
     from ..stage3.engines.plan import engine_of
 
     yield lambda: check(recipe.language_model, "language_model")
+    yield lambda: _check_quantization(recipe)
     for name in checkpoint_names(recipe):
         if name not in entries():
             # Known checkpoints are fetched when they are needed.
@@ -77,11 +78,28 @@ def _all_stages(recipe: Recipe) -> Iterator[_Check]:
         yield lambda: read_examples(recipe.stage2.examples)
 
 
+def _check_quantization(recipe: Recipe) -> None:
+    """Looks whether models can be quantized as they are asked to; what this machine has is not looked at."""
+    from ..models.quantization import check_arguments, check_not_quantized, check_residency
+    from ..recipe.components import check
+
+    for field in ("language_model", "vision_language_model"):
+        model = getattr(recipe, field)
+        if "quantization" in model.get("init_args", {}) and ".models.Transformers" in model.get("class_path", ""):
+            _, arguments = check(model, field)
+            kind = arguments["quantization"]
+            check_arguments(kind, arguments["batch_size"], arguments.get("adapter", ""), installed=True)
+            check_residency(kind, recipe.residency)
+            check_not_quantized(kind, arguments["checkpoint"])
+
+
 def _check_folder(recipe: Recipe) -> None:
-    """Looks into the video model's folder, where it is here."""
+    """Looks into the video model's folder, and at its LoRA, where they are here."""
     from pathlib import Path
 
     from ..checkpoints import is_here, locate
+    from ..models.diffusers_lora import check_fit, lora_of
+    from ..models.diffusers_parts import diffusers_class
     from ..models.pipeline_folder import check_pipeline_folder
     from ..recipe.components import check
 
@@ -89,8 +107,11 @@ def _check_folder(recipe: Recipe) -> None:
         return
     _, arguments = check(recipe.video_model, "video_model")
     name = arguments["checkpoint"]
+    lora = lora_of(arguments)
     if is_here(name) and Path(locate(name)).is_dir():
         check_pipeline_folder(Path(locate(name)), arguments["pipeline"])
+        if lora is not None and is_here(lora.checkpoint):
+            check_fit(lora, diffusers_class(arguments["pipeline"], "DiffusionPipeline", "pipeline"), locate(name))
 
 
 def faults(recipe: Recipe) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..checkpoints import loading, locate
 from ..data.ids import derived_seed
 from ..errors import RunError
+from .quantization import loading_arguments
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -100,14 +101,6 @@ def needs_float32(adapter: str) -> bool:
     return bool(getattr(PeftConfig.from_pretrained(locate(adapter)), "use_dora", False))
 
 
-def _nf4(dtype: torch.dtype, device: torch.device | str) -> dict[str, Any]:
-    """Arguments for a base in QLoRA's normal float of four bits, its constants quantized too (arXiv:2305.14314, section 3)."""
-    config = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-    )
-    return {"quantization_config": config, "device_map": {"": device}}
-
-
 def context_of(checkpoint: str) -> int | None:
     """Most tokens that a model was made for, None where its configuration knows no end; its weights are not read.
 
@@ -128,10 +121,17 @@ def tokenizer_of(path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def read_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint alone."""
+    path = locate(checkpoint)
+    with loading("language model", path):
+        return tokenizer_of(path)
+
+
 def load_causal_model(
     checkpoint: str,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-    quantization: Literal["none", "nf4", "float8"] = "none",
+    quantization: Literal["none", "int8", "nf4", "float8"] = "none",
     device: torch.device | str = "cuda",
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Loads a causal language model on the CPU and its tokenizer, padding on the left.
@@ -139,14 +139,14 @@ def load_causal_model(
     Args:
         checkpoint: Name in the checkpoint manifest, folder, or hub id.
         dtype: As in `TransformersLanguageModel`.
-        quantization: `nf4` quantizes the linear layers but the output's on loading; needs bitsandbytes. `float8` is put under the
-            adapter later.
+        quantization: `int8` and `nf4` quantize the linear layers but the output's on loading; they need bitsandbytes. `float8` is
+            put under the adapter later.
         device: Where a quantized model is put; any other is on the CPU.
     """
     path = locate(checkpoint)
     weights = _DTYPES.get(dtype, torch.bfloat16 if torch.cuda.is_available() else torch.float32)
     with loading("language model", path):
-        quantized = _nf4(weights, device) if quantization == "nf4" else {}
+        quantized = loading_arguments("none" if quantization == "float8" else quantization, weights, device)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, trust_remote_code=False, **quantized)
         tokenizer = tokenizer_of(path)
     # A checkpoint's own sampling defaults would only add warnings: decoding is greedy over perturbed scores.

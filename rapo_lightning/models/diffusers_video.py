@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ..checkpoints import loading, locate
 from ..errors import UserError
+from .diffusers_lora import add_lora, check_fit, check_lora
+from .diffusers_parts import checked_scheduler, diffusers_class, rescheduled
 from .diffusers_speed import (
     Attention,
     check_attention,
@@ -59,6 +61,7 @@ class DiffusersVideoModel:
         compile: bool = False,
         attention_backend: Attention = "auto",
         cache: dict[str, Any] | None = None,
+        lora: dict[str, Any] | None = None,
     ) -> None:
         """Checks the arguments; weights are loaded on first use.
 
@@ -74,29 +77,30 @@ class DiffusersVideoModel:
             scheduler: Replaces the checkpoint's: `class_name`, a scheduler of `diffusers` (by default the same), and entries
                 that replace those of its configuration, such as `flow_shift: 3.0`.
             vae_tiling: Decode frames in overlapping tiles, where whole ones take too much memory; pixels at the seams differ.
-            compile: Compile the transformer's repeated blocks, which takes about a minute once a process: worth it where a
-                video takes minutes, not in the lab.
-            attention_backend: Attention kernels: PyTorch's choice (`native`), cuDNN's, FlashAttention 2 or 3 (packages
-                `flash_attn`, `flash_attn_interface`, or 3 by `kernels`, which fetches it from the hub). `auto` is cuDNN for
-                Wan on Hopper cards and `native` elsewhere.
-            cache: Other mathematics, recorded in each row: steps reuse what earlier ones computed. `kind` (`first_block`,
-                `taylorseer`, `mag`, `sea`) and the arguments of its configuration in diffusers, such as `threshold`.
+            compile: Compile the transformer's repeated blocks: a minute once a process, worth it where a video takes minutes.
+            attention_backend: PyTorch's choice (`native`), cuDNN's, FlashAttention 2 or 3 (packages `flash_attn`,
+                `flash_attn_interface`, or 3 by `kernels` from the hub). `auto` is cuDNN for Wan on Hopper, else `native`.
+            cache: Recorded in each row: steps reuse what earlier ones computed. `kind` (`first_block`, `taylorseer`, `mag`,
+                `sea`) and the arguments of its configuration in diffusers, such as `threshold`.
+            lora: Recorded in each row: a LoRA added to the weights, by the fields of `diffusers_lora.VideoLora`.
 
         Raises:
-            UserError: If diffusers has no such pipeline, scheduler or cache, the pipeline no such argument, an attention
-                backend is not installed, or a number is out of range.
+            UserError: If diffusers has no such pipeline, scheduler or cache, the pipeline no such argument or no place for a
+                LoRA, an attention backend is not installed, or a number is out of range.
         """
-        check_call(_diffusers_class(pipeline, "DiffusionPipeline", "pipeline"), call or {}, "call")
+        found = diffusers_class(pipeline, "DiffusionPipeline", "pipeline")
+        check_call(found, call or {}, "call")
         if batch_size < 1 or fps <= 0:
             raise UserError(f"`batch_size` must be at least 1 and `fps` above 0. Got {batch_size} and {fps}.")
         self.name, self.pipeline_class, self.call, self.fps = checkpoint, pipeline, dict(call or {}), fps
         self.vae_tiling = vae_tiling
-        self.scheduler = _checked_scheduler(dict(scheduler or {}))
+        self.scheduler = checked_scheduler(dict(scheduler or {}))
         vae_dtype = vae_dtype or ("float32" if pipeline.startswith("Wan") else dtype)
         self.dtype, self.vae_dtype, self.batch_size = _DTYPES[dtype], _DTYPES[vae_dtype], batch_size
         check_attention(attention_backend)
         self.compile, self.attention_backend = compile, attention_backend
         self.cache, self._cache = dict(cache or {}), check_cache(dict(cache or {}), batch_size)
+        self.lora, self._lora = dict(lora or {}), check_lora(lora or {}, found)
         self.residency: Policy = "resident"
         """What stays on the device; the pool says so before anything is loaded."""
         self._pipeline: Any = None
@@ -108,22 +112,28 @@ class DiffusersVideoModel:
         """Loads the pipeline, once.
 
         Raises:
-            UserError: If the checkpoint is not known, is another pipeline's or lacks a part, or its scheduler has no such setting.
+            UserError: If the checkpoint is not known, is another pipeline's or lacks a part, its scheduler has no such setting,
+                or the LoRA is another transformer's.
             RunError: If it cannot be loaded.
         """
         if self._pipeline is not None:
             return
-        path, found = locate(self.name), _diffusers_class(self.pipeline_class, "DiffusionPipeline", "pipeline")
+        path, found = locate(self.name), diffusers_class(self.pipeline_class, "DiffusionPipeline", "pipeline")
         if Path(path).is_dir():
             check_pipeline_folder(Path(path), self.pipeline_class)
+        if self._lora is not None:
+            check_fit(self._lora, found, path)
         with loading("video model", path):
             # Each part is read in its own type: a VAE that went through bfloat16 would have lost its last digits.
             dtypes = {"default": self.dtype, "vae": self.vae_dtype}
             pipeline = found.from_pretrained(path, dtype=dtypes, trust_remote_code=False)
             if self.scheduler:
-                pipeline.scheduler = _rescheduled(pipeline.scheduler, self.scheduler)
+                pipeline.scheduler = rescheduled(pipeline.scheduler, self.scheduler)
             if self.vae_tiling:
                 pipeline.vae.enable_tiling()
+        if self._lora is not None:
+            with loading("LoRA", self._lora.checkpoint):
+                add_lora(self._lora, pipeline)
         pipeline.set_progress_bar_config(disable=True)
         for model in denoisers(pipeline) if self.compile else ():
             compile_blocks(model)
@@ -170,7 +180,8 @@ class DiffusersVideoModel:
     @property
     def shortcuts(self) -> str:
         """What it computes otherwise than its authors do; empty for nothing."""
-        return f"cache {settings_text(self.cache)}" if self.cache else ""
+        given = {"cache": self.cache, "lora": self.lora}
+        return "; ".join(f"{name} {settings_text(value)}" for name, value in given.items() if value)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         """One video per prompt; see `base.VideoModel`."""
@@ -213,37 +224,3 @@ def to_uint8(video: Tensor) -> NDArray[Any]:
     if not bool(frames.isfinite().all()):
         return frames.cpu().numpy()
     return (frames * 255).round().to(torch.uint8).contiguous().cpu().numpy()
-
-
-def _diffusers_class(name: str, base: str, field: str) -> Any:
-    """A class of diffusers by name; what is no subclass of `base` is refused, whatever else diffusers has of that name."""
-    # Imported here: it takes seconds, and a recipe's video model is named by commands that make no video.
-    import diffusers
-
-    found = getattr(diffusers, name, None)
-    if not (isinstance(found, type) and issubclass(found, getattr(diffusers, base))):
-        raise UserError(f"`{field}` must be a {base} of diffusers {diffusers.__version__}. Got {name!r}.")
-    return found
-
-
-def _checked_scheduler(scheduler: dict[str, Any]) -> dict[str, Any]:
-    if "class_name" in scheduler:
-        found = _diffusers_class(str(scheduler["class_name"]), "SchedulerMixin", "scheduler.class_name")
-        _check_overrides(found, scheduler)
-    return scheduler
-
-
-def _check_overrides(found: type, scheduler: dict[str, Any]) -> None:
-    known = list(inspect.signature(found).parameters)
-    unknown = sorted(set(scheduler) - {"class_name", *known})
-    if unknown:
-        raise UserError(f"`scheduler` takes what {found.__name__} takes: {', '.join(known)}. Got {', '.join(unknown)}.")
-
-
-def _rescheduled(present: Any, scheduler: dict[str, Any]) -> Any:
-    """A scheduler with the configuration of `present` but for what `scheduler` replaces."""
-    named = scheduler.get("class_name")
-    found = _diffusers_class(str(named), "SchedulerMixin", "scheduler.class_name") if named else type(present)
-    _check_overrides(found, scheduler)
-    overrides = {key: value for key, value in scheduler.items() if key != "class_name"}
-    return found.from_config(present.config, **overrides)

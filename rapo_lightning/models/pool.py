@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from ..errors import RunError, UserError
 from ..prompting.chat import Messages, Sampling
+from .adapted_language import AdaptedLanguageModel
 from .base import Embedder, LanguageModel, Model, VideoModel, VisionLanguageModel, count_tokens
 from .drafts import DraftVideoModel
 from .memory import is_out_of_memory
 from .phases import phase
 from .placement import Policy
-from .transformers_language import AdaptedLanguageModel, TransformersLanguageModel
+from .transformers_language import TransformersLanguageModel
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -49,12 +50,18 @@ class ModelPool:
             vision_language: The vision-language model.
             policy: What stays on the device.
             device: Where models work; None is the GPU if there is one. Lightning's choice replaces it (`place_on`).
+
+        Raises:
+            UserError: If a model cannot be there under this policy.
         """
         self._video, self._language, self._embedder, self.policy = video, language, embedder, policy
         self._vision_language = vision_language
         if hasattr(video, "residency"):
             video.residency = policy  # type: ignore[union-attr]
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        for model in (language, vision_language):
+            if check := getattr(model, "check_place", None):
+                check(self.device, policy)
         self._bases: dict[str, TransformersLanguageModel] = {}
         if isinstance(language, TransformersLanguageModel) and not language.adapter:
             self._bases[language.name] = language
@@ -192,6 +199,7 @@ class Lent:
     def __init__(self, model: LanguageModel, pool: ModelPool) -> None:
         """Takes the model and the pool that owns it."""
         self.model, self.pool, self.name = model, pool, model.name
+        self.quantization = getattr(model, "quantization", "none")
 
     def load(self) -> None:
         """Loads the model."""

@@ -150,6 +150,8 @@ class Refiner:
         judged = faithfulness_identity(self.faithfulness)
         choice = [self.candidates, judged, self.threshold if judged else 0.0]
         parts = [self.settings.identity(), RULES, self.max_words, choice, base]
+        quantization = getattr(self.model, "quantization", "none")
+        parts += [quantization] if quantization != "none" else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def check_base(self) -> None:

@@ -15,15 +15,17 @@ from transformers import DynamicCache, LogitsProcessorList
 from ..data.ids import derived_seed
 from ..data.resources import find
 from ..prompting.chat import Messages, Sampling
-from .causal_model import adapter_key, add_adapter, load_causal_model, with_adapter
+from .adapted_language import AdaptedLanguageModel
+from .causal_model import adapter_key, add_adapter, load_causal_model, read_tokenizer, with_adapter
 from .chat_template import encode_conversations
 from .choosing import first_tokens, likelihoods
 from .closed_vocabulary import ClosedVocabulary, OnlyWords
+from .quantization import Quantizable, Quantization, check_arguments
 from .refiner_folder import CLOSED, read_words
 from .sampling import processors
 
 
-class TransformersLanguageModel:
+class TransformersLanguageModel(Quantizable):
     """Answers conversations in batches; each answer has its own seed."""
 
     def __init__(
@@ -32,6 +34,7 @@ class TransformersLanguageModel:
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         batch_size: int = 16,
         adapter: str = "",
+        quantization: Quantization = "none",
     ) -> None:
         """Remembers the arguments; weights are loaded on first use.
 
@@ -41,7 +44,13 @@ class TransformersLanguageModel:
             batch_size: Rows per generation; a row is one answer.
             adapter: PEFT folder that is merged into the weights, empty for none. Adapters that share one base are made
                 by `adapted`.
+            quantization: `nf4` holds the linear layers in 4 bits, `int8` in 8 with one row per generation; needs bitsandbytes.
+
+        Raises:
+            UserError: If bitsandbytes is missing, or does not go together with the other arguments.
         """
+        check_arguments(quantization, batch_size, adapter)
+        self.quantization = quantization
         self.name, self.dtype, self.batch_size, self.adapter = checkpoint, dtype, batch_size, adapter
         self.model: Any = None
         self.tokenizer: Any = None
@@ -53,24 +62,19 @@ class TransformersLanguageModel:
         """Loads tokenizer, model and adapter, once."""
         if self.model is not None:
             return
-        model, self.tokenizer = load_causal_model(self.name, self.dtype)
+        model, self.tokenizer = load_causal_model(self.name, self.dtype, self.quantization, self._where_to_load())
         if self.adapter:
             model = with_adapter(model, self.adapter, "merged").merge_and_unload()
         self.model = model.eval()
-
-    def to(self, device: torch.device) -> None:
-        """Loads if needed and moves to `device`."""
-        self.load()
-        self.model.to(device)
 
     def adapted(self, adapter: str, alone: bool = False) -> AdaptedLanguageModel:
         """This model with an adapter on it; weights are shared.
 
         Args:
             adapter: PEFT folder.
-            alone: Whether nobody will ask the model without this adapter; it is merged then.
+            alone: Whether nobody will ask the model without this adapter; it is merged then, into weights that are not quantized.
         """
-        if alone:
+        if alone and self.quantization == "none":
             self.adapter = adapter
         return AdaptedLanguageModel(self, adapter)
 
@@ -144,7 +148,9 @@ class TransformersLanguageModel:
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text in a conversation, its template aside."""
-        self.load()
+        if self.tokenizer is None:
+            # A quantized model would need its place on the device for that.
+            self.tokenizer = read_tokenizer(self.name)
         return len(self.tokenizer.encode(text, add_special_tokens=False))
 
     def _batches(self, ids: Sequence[Sequence[int]], count: int = 1) -> Iterator[list[int]]:
@@ -217,37 +223,3 @@ class TransformersLanguageModel:
 def _positions(mask: Tensor) -> Tensor:
     """Place of each token in its conversation, padding aside."""
     return (mask.cumsum(-1) - 1).clamp(min=0)
-
-
-class AdaptedLanguageModel:
-    """A language model with an adapter switched on; its weights are those of `base`."""
-
-    def __init__(self, base: TransformersLanguageModel, adapter: str) -> None:
-        """Takes the base and the adapter's PEFT folder; nothing is loaded."""
-        self.base, self.adapter, self.name = base, adapter, base.name
-
-    def load(self) -> None:
-        """Loads the base."""
-        self.base.load()
-
-    def to(self, device: torch.device) -> None:
-        """Moves the base."""
-        self.base.to(device)
-
-    def complete(
-        self, conversations: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, count: int = 1
-    ) -> list[list[str]]:
-        """`count` answers per conversation; see `base.LanguageModel`."""
-        self.base.switch(self.adapter)
-        return self.base.answer(conversations, seeds, sampling, count)
-
-    def choose(
-        self, conversations: Sequence[Messages], openings: Sequence[str], choices: Sequence[str]
-    ) -> NDArray[np.float64]:
-        """Probabilities of how answers go on; see `base.LanguageModel`."""
-        self.base.switch(self.adapter)
-        return self.base.likelihoods(conversations, openings, choices)
-
-    def count_tokens(self, text: str) -> int:
-        """As the base."""
-        return self.base.count_tokens(text)

@@ -11,18 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoints import loading, locate
-from ..errors import RunError, UserError
+from ..errors import RunError
 from ..prompting.chat import Messages
 from .chat_template import control_tokens, guarded, unused_character
 from .choosing import Watch, first_tokens, likelihoods, written_at
+from .quantization import Quantizable, Quantization, check_arguments, loading_arguments
+from .vision_inputs import Frames, checked_frames, metadata, whole_seconds
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_FEWEST_FRAMES = 4
-"""Videos with fewer frames go on with their last one: processors of the Qwen family sample no fewer."""
-Frames = NDArray[np.uint8]
 
 
-class TransformersVisionLanguageModel:
+class TransformersVisionLanguageModel(Quantizable):
     """Answers conversations whose first user turn has a video, greedily and in batches."""
 
     def __init__(
@@ -31,6 +30,7 @@ class TransformersVisionLanguageModel:
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         batch_size: int = 8,
         sample_fps: float | None = None,
+        quantization: Quantization = "none",
     ) -> None:
         """Remembers the arguments; weights are loaded on first use.
 
@@ -39,7 +39,13 @@ class TransformersVisionLanguageModel:
             dtype: Type of the weights; `auto` is bfloat16 on a GPU and float32 elsewhere.
             batch_size: Videos per call.
             sample_fps: Frames per second that the model sees; None leaves it to the checkpoint's processor.
+            quantization: `nf4` holds the linear layers in 4 bits, `int8` in 8 with one video per call; needs bitsandbytes.
+
+        Raises:
+            UserError: If bitsandbytes is missing, or does not go together with the other arguments.
         """
+        check_arguments(quantization, batch_size)
+        self.quantization = quantization
         self.name, self.dtype, self.batch_size, self.sample_fps = checkpoint, dtype, batch_size, sample_fps
         self.model: Any = None
         self.processor: Any = None
@@ -51,22 +57,20 @@ class TransformersVisionLanguageModel:
             return
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        path = locate(self.name)
+        path, place = locate(self.name), self._where_to_load()
         weights = _DTYPES.get(self.dtype, torch.bfloat16 if torch.cuda.is_available() else torch.float32)
         with loading("vision-language model", path):
             self.processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
-            model = AutoModelForImageTextToText.from_pretrained(path, dtype=weights, trust_remote_code=False)
+            quantized = loading_arguments(self.quantization, weights, place)
+            model = AutoModelForImageTextToText.from_pretrained(
+                path, dtype=weights, trust_remote_code=False, **quantized
+            )
         self.processor.tokenizer.padding_side = "left"
         generation = model.generation_config
         generation.do_sample, generation.temperature, generation.top_p, generation.top_k = False, None, None, None
         generation.repetition_penalty = None
-        self._time_factor = _whole_seconds(model)
+        self._time_factor = whole_seconds(model)
         self.model = model.eval()
-
-    def to(self, device: torch.device) -> None:
-        """Loads if needed and moves to `device`."""
-        self.load()
-        self.model.to(device)
 
     def answer(
         self, videos: Sequence[Frames], fps: float, conversations: Sequence[Messages], max_new_tokens: int
@@ -152,7 +156,9 @@ class TransformersVisionLanguageModel:
     ) -> Iterator[dict[str, Tensor]]:
         for begin in range(0, len(videos), self.batch_size):
             part = slice(begin, begin + self.batch_size)
-            yield self._encode([_checked(video) for video in videos[part]], fps, conversations[part], openings[part])
+            yield self._encode(
+                [checked_frames(video) for video in videos[part]], fps, conversations[part], openings[part]
+            )
 
     def _encode(
         self, videos: list[Frames], fps: float, conversations: Sequence[Messages], openings: Sequence[str]
@@ -176,7 +182,7 @@ class TransformersVisionLanguageModel:
             text=texts,
             videos=videos,
             # Without the rate the processor takes 24 frames for a second, and every motion for another.
-            video_metadata=[_metadata(video, fps) for video in videos],
+            video_metadata=[metadata(video, fps) for video in videos],
             padding=True,
             return_tensors="pt",
             **sampling,
@@ -209,41 +215,3 @@ class TransformersVisionLanguageModel:
                 "it with what is around it; take the control token out of the request."
             )
         return rows
-
-
-def _whole_seconds(model: Any) -> float:
-    """Lets the model count time in its own steps, and returns how many of them a second has.
-
-    transformers up to 5.17 cuts the seconds between two frame pairs to whole ones before it multiplies them by the steps of
-    a second, which puts all frames of a video with more than two pairs a second at one time. Multiplied here, only the
-    product is cut, as in later releases.
-    """
-    vision: Any = getattr(model.config, "vision_config", None)
-    steps = getattr(vision, "tokens_per_second", None)
-    if not steps:
-        return 1.0
-    vision.tokens_per_second = 1
-    return float(steps)
-
-
-def _checked(video: Frames) -> Frames:
-    """The frames, four at least.
-
-    Raises:
-        UserError: If they are no video in 8 bit.
-    """
-    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not len(video):
-        raise UserError(
-            "A video must be RGB in 8 bit, (frames, height, width, 3), with one frame at least. "
-            f"Got {video.dtype} of shape {video.shape}."
-        )
-    lacking = max(_FEWEST_FRAMES - len(video), 0)
-    return np.concatenate([video, np.repeat(video[-1:], lacking, axis=0)]) if lacking else video
-
-
-def _metadata(video: Frames, fps: float) -> dict[str, Any]:
-    count, height, width = video.shape[:3]
-    return {
-        "fps": fps, "total_num_frames": count, "frames_indices": list(range(count)), "height": height, "width": width,
-        "duration": count / fps,
-    }  # fmt: skip

@@ -33,6 +33,9 @@ LAYOUT_ARGUMENTS = (
 _FILES = ("adapter", "examples", "exclusive", "rewriter", "discriminator", "graph")
 """Settings that name a file or folder whose contents count, not its name."""
 
+_WITHIN = ("weight_name", "weight_name_2")
+"""Arguments beside a `checkpoint` that name the files of it that are used: its other files do not count."""
+
 _LONGEST_PATH = 256
 """Characters of a text that may name a file; longer ones are texts."""
 
@@ -56,12 +59,16 @@ def strip_layout(value: Any) -> Any:
     return value
 
 
-def _contents(key: str, value: Any) -> Any:
+def _contents(key: str, value: Any, settings: Mapping[str, Any]) -> Any:
     """What an argument stands for: the weights of a checkpoint, the contents of a file, or itself."""
     if not isinstance(value, str) or not value:
         return value
     if key == "checkpoint":
-        return checkpoints.identity(value)
+        return checkpoints.identity(
+            value, [Path(str(settings[name])).as_posix() for name in _WITHIN if settings.get(name)]
+        )
+    if key in _WITHIN:
+        return value
     if key in _FILES:
         return fingerprint(value)
     path = find(value) if len(value) < _LONGEST_PATH else None
@@ -71,7 +78,9 @@ def _contents(key: str, value: Any) -> Any:
 def with_contents(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with the files they name replaced by what these hold, and without `LAYOUT_ARGUMENTS`."""
     stripped = strip_layout(settings)
-    return {key: with_contents(v) if isinstance(v, dict) else _contents(key, v) for key, v in stripped.items()}
+    return {
+        key: with_contents(v) if isinstance(v, dict) else _contents(key, v, stripped) for key, v in stripped.items()
+    }
 
 
 def component_identity(model: Component) -> dict[str, Any]:

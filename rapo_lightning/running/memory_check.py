@@ -64,7 +64,8 @@ def _what_would_fit(recipe: Recipe, roles: Sequence[Role], size: int) -> str:
     policy = fitting(needs, size)
     if policy is not None:
         return f"`residency: {policy}` would fit"
-    least = min(total(needs, found) for found in POLICIES) / USABLE / 1e9
+    allowed = POLICIES[:1] if any(item.stays for item in needs) else POLICIES
+    least = min(total(needs, found) for found in allowed) / USABLE / 1e9
     return f"no policy would fit: take a card of {least:.0f} GB, a server for one of the models, or smaller models"
 
 

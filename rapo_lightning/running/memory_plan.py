@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import entries, is_here, locate
-from ..checkpoints.weights import weight_values
+from ..checkpoints.weights import linear_values, weight_values
 from ..errors import UserError
 from ..models.activations import decode_bytes, denoise_bytes, judge_bytes, rewriter_bytes
 from ..models.pipeline_folder import weighted_parts
 from ..models.prompt_cache import read_apart
+from ..models.quantization import quantized_bytes
 from ..recipe import Recipe
 from .memory_measured import measured_bytes
 from .pool import ROLES, Role
@@ -56,6 +57,7 @@ class Needs:
         apart: Whether its text encoders are needed apart from its other parts.
         remark: Why there is nothing to tell.
         here: Whether the weights are on this machine, or on another for good.
+        stays: Whether it cannot leave the device for others, so that all are there together.
     """
 
     role: str
@@ -64,6 +66,7 @@ class Needs:
     apart: bool = False
     remark: str = ""
     here: bool = True
+    stays: bool = False
 
     def weights(self) -> int:
         """Bytes of all parts, as far as they are known."""
@@ -101,7 +104,8 @@ def total(needs: Sequence[Needs], policy: str) -> int:
 
 def fitting(needs: Sequence[Needs], size: float) -> str | None:
     """The first policy that fits into so many bytes; None if none does."""
-    return next((policy for policy in POLICIES if total(needs, policy) <= size * USABLE), None)
+    allowed = POLICIES[:1] if any(item.stays for item in needs) else POLICIES
+    return next((policy for policy in allowed if total(needs, policy) <= size * USABLE), None)
 
 
 def plan(recipe: Recipe, roles: Sequence[Role] = ROLES) -> list[Needs]:
@@ -169,15 +173,16 @@ def _of_pipeline(folder: Path, arguments: Mapping[str, Any]) -> Needs:
 def _of_model(recipe: Recipe, role: Role, folder: Path) -> Needs:
     arguments, config, values = getattr(recipe, role).get("init_args", {}), _config(folder), weight_values(folder)
     width, batch = _WIDTH.get(arguments.get("dtype", "auto"), 2), int(arguments.get("batch_size", 8))
-    parts = [Part("weights", None if values is None else values * width)]
+    kind = arguments.get("quantization", "none")
+    parts = [Part("weights", None if values is None else quantized_bytes(kind, values, linear_values(folder), width))]
     video = recipe.video_model.get("init_args", {})
     if role == "vision_language_model":
         fps = float(video.get("fps", 16.0))
         beside = judge_bytes(config, batch, arguments.get("sample_fps") or 0.0, fps, video.get("call") or {})
-        return Needs(role, parts, {"judge": (beside, False)})
+        return Needs(role, parts, {"judge": (beside, False)}, stays=kind == "int8")
     if role == "language_model":
         beside = rewriter_bytes(config, batch, recipe.stage2.candidates, recipe.stage2.sampling.max_new_tokens)
-        return Needs(role, parts, {"rewrite": (beside, False)})
+        return Needs(role, parts, {"rewrite": (beside, False)}, stays=kind == "int8")
     return Needs(role, parts)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..checkpoints import ensure, entries, locate
+from ..errors import UserError
 from ..models import ModelPool
+from ..models.diffusers_lora import lora_of
 from ..models.faithfulness import FAITHFUL, Faithfulness
 from ..models.refiner import Refiner
 from ..models.refiner_folder import read_refiner
@@ -61,17 +63,33 @@ def open_refiner(
         threshold: Least faithfulness of an answer.
 
     Raises:
-        UserError: If the folder is no refiner, or belongs to another base.
+        UserError: If the folder is no refiner, or belongs to another base, such as one that is not quantized.
     """
     arguments = recipe.language_model.get("init_args", {})
     base, batch_size = arguments.get("checkpoint"), int(arguments.get("batch_size", 16))
     wanted, allowed = str(base) if base and not own_base else None, recipe.allow_other_base
     settings = read_refiner(folder, wanted, allowed)
     settings = replace(settings, base_model=wanted or settings.base_model)
+    if settings.base_model == base:
+        check_refiners_base(recipe)
     model = models.adapted(settings.weights, settings.base_model, batch_size, alone)
     return Refiner(
         settings, model, candidates=candidates, faithfulness=faithfulness, threshold=threshold, allow_other_base=allowed
     )
+
+
+def check_refiners_base(recipe: Recipe) -> None:
+    """Looks whether refiners for a recipe's language model find it as they were trained for it.
+
+    Raises:
+        UserError: If it is quantized, and that is not allowed.
+    """
+    quantization = recipe.language_model.get("init_args", {}).get("quantization", "none")
+    if quantization != "none" and not recipe.allow_other_base:
+        raise UserError(
+            "A refiner is for its language model as it is. Got one for `language_model.init_args.quantization: "
+            f"{quantization}`; say `allow_other_base` to use it on that, or set it to none."
+        )
 
 
 def rewriter_checkpoints(recipe: Recipe, stage1: bool = True) -> list[str]:
@@ -89,7 +107,9 @@ def rewriter_checkpoints(recipe: Recipe, stage1: bool = True) -> list[str]:
 def checkpoint_names(recipe: Recipe, roles: Sequence[Role] = ROLES) -> list[str]:
     """The checkpoints that these of a recipe's models name."""
     arguments = [getattr(recipe, role).get("init_args", {}) for role in roles]
-    return [str(item["checkpoint"]) for item in arguments if "checkpoint" in item]
+    # A LoRA of the video model is a checkpoint of its own.
+    loras = [item["lora"] for item in arguments if isinstance(item.get("lora"), dict)]
+    return [str(item["checkpoint"]) for item in (*arguments, *loras) if "checkpoint" in item]
 
 
 def fetch_models(recipe: Recipe, roles: Sequence[Role] = ROLES, further: Sequence[str] = ()) -> None:
@@ -101,7 +121,8 @@ def fetch_models(recipe: Recipe, roles: Sequence[Role] = ROLES, further: Sequenc
         further: Other checkpoints that are used.
 
     Raises:
-        UserError: If a checkpoint is neither known, nor a folder, nor a hub id, or the device cannot hold it.
+        UserError: If a checkpoint is neither known, nor a folder, nor a hub id, a LoRA's file is not there, or the device cannot
+            hold it.
     """
     from .memory_check import check_device
 
@@ -110,4 +131,7 @@ def fetch_models(recipe: Recipe, roles: Sequence[Role] = ROLES, further: Sequenc
         if name not in entries():
             locate(name)
     ensure(names)
+    if "video_model" in roles and (lora := lora_of(recipe.video_model.get("init_args", {}))):
+        # A hub id's file too: rows are known by what it holds, and it may be none for this model.
+        lora.files()
     check_device(recipe, roles)

@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import is_bitsandbytes_available
 
 from ..errors import RunError, UserError
+from ..models.quantization import EXTRA
 from ..recipe import Lora, Recipe, Stage3
 from ..recipe.training import ALL_LINEAR
 
@@ -34,9 +35,7 @@ def check_quantization(recipe: Recipe) -> None:
         return
     needs = f"`stage3.lora.quantization: {chosen}` needs bitsandbytes and a CUDA device."
     if not is_bitsandbytes_available():
-        raise UserError(
-            f"{needs} Got no bitsandbytes that transformers takes; run `pip install 'rapo-lightning[qlora]'`, or set it to none."
-        )
+        raise UserError(f"{needs} Got no bitsandbytes that transformers takes; run `{EXTRA}`, or set it to none.")
     if not torch.cuda.is_available() or recipe.trainer.get("accelerator") == "cpu":
         raise UserError(
             f"{needs} Got none that `trainer` may use; train on a machine with one, or set quantization to none."

@@ -23,7 +23,7 @@ from transformers import (
 from benchmarks import random_weights
 from rapo_lightning.recipe import Recipe
 from rapo_lightning.recipe.files import load_recipe
-from rapo_lightning.running.memory_plan import CARDS, POLICIES, fitting, plan, total
+from rapo_lightning.running.memory_plan import CARDS, POLICIES, Needs, fitting, plan, total
 from tests.helpers import ROOT
 
 COMMON = {"patch_size": (1, 2, 2), "attention_head_dim": 128, "in_channels": 16, "out_channels": 16, "text_dim": 4096,
@@ -89,8 +89,32 @@ def test_plan_of_the_published_geometry_is_what_the_docs_say(
 ) -> None:
     monkeypatch.setenv("RAPO_CACHE", str(tmp_path / "cache"))
     needs = plan(published(tmp_path, name), ("video_model", "language_model", "vision_language_model"))
-    sizes, policies = EXPECTED[name]
+    check_row(f"`{name}`", needs, *EXPECTED[name])
+
+
+def check_row(head: str, needs: list[Needs], sizes: list[float], policies: list[str | None]) -> None:
     assert [round(total(needs, policy) / 1e9, 1) for policy in POLICIES] == sizes
     assert [fitting(needs, card * 1e9) for card in CARDS] == policies
-    row = f"| `{name}` | {' | '.join(f'{size} GB' for size in sizes)} | {' | '.join(f'`{found}`' for found in policies)} |"
-    assert row in (ROOT / "docs/hardware.md").read_text()
+    cells = [*(f"{size} GB" for size in sizes), *(f"`{found}`" if found else "none" for found in policies)]
+    assert f"| {head} | {' | '.join(cells)} |" in (ROOT / "docs/hardware.md").read_text()
+
+
+QUANTIZED: dict[tuple[str, str], tuple[list[float], list[str | None]]] = {
+    ("wan21", "int8"): ([36.5, 11.6, 11.6], [None, "resident", "resident"]),
+    ("wan21", "nf4"): ([29.9, 11.4, 8.1], ["swap", "resident", "resident"]),
+    ("wan21_14b", "nf4"): ([65.4, 42.6, 15.4], ["offload", "swap", "resident"]),
+    ("wan22", "nf4"): ([93.9, 71.1, 16.8], ["offload", "offload", "swap"]),
+}
+"""The same with language model and judge in 8 or 4 bits."""
+
+
+@pytest.mark.parametrize(("name", "kind"), QUANTIZED)
+def test_plan_with_quantized_models_is_what_the_docs_say(
+    name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAPO_CACHE", str(tmp_path / "cache"))
+    recipe = published(tmp_path, name)
+    for model in (recipe.language_model, recipe.vision_language_model):
+        model["init_args"]["quantization"] = kind
+    needs = plan(recipe, ("video_model", "language_model", "vision_language_model"))
+    check_row(f"`{name}`, `{kind}`", needs, *QUANTIZED[name, kind])
