@@ -50,6 +50,8 @@ class Restated(StyleFrame):
     stand.
     """
 
+    uses = ("vision_language_model",)
+
     def texts(self, prompts: Sequence[Prompt], models: ModelPool) -> list[str]:
         """The framed requests; `models.vision_language` is the judge."""
         verdicts = look_and_compare(

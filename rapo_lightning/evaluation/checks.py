@@ -10,6 +10,7 @@ from ..recipe import Recipe
 from ..recipe.components import build
 from ..recipe.evaluation import LOOPS
 from ..recipe.variants import variant
+from ..stage2.judges import models_used
 from ..stage3.pairs.filter import plain
 
 
@@ -46,7 +47,9 @@ def check_arms(recipe: Recipe, prompts: Sequence[Prompt]) -> None:
     for name in settings.variants:
         variant(recipe, name)
     for name, component in settings.baselines.items():
-        build(component, f"evaluation.baselines[{name}]")
+        baseline = build(component, f"evaluation.baselines[{name}]")
+        if name in settings.arms:
+            models_used(recipe, baseline, f"evaluation.baselines[{name}]")
     for arm in ("reference", "chance"):
         if arm in settings.arms and not all(prompt.reference for prompt in prompts):
             raise UserError(

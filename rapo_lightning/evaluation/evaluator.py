@@ -21,7 +21,7 @@ from ..recipe.evaluation import LOOPS
 from ..recipe.identity import align_hash, component_identity
 from ..stage1.align import AlignParts
 from ..stage1.run import align_prompts
-from ..stage2.judges import build_judge, build_judges
+from ..stage2.judges import build_judge, build_judges, models_used
 from ..stage2.loop import loop_hash
 from ..stage2.run import run_loop
 from ..stage2.strategy import BLIND, SEEDS, SSPO
@@ -114,7 +114,9 @@ class Evaluator:
                 )
             return made
 
-        return _Made(Arm(name, texts, component_identity(self.recipe.evaluation.baselines[name])))
+        component, uses = self.recipe.evaluation.baselines[name], models_used(self.recipe, baseline, name)
+        identity = component_identity(component)
+        return _Made(Arm(name, texts, [identity, *map(component_identity, uses)] if uses else identity))
 
     def _other(self, name: str) -> _Made:
         refiner = self.others[name]

@@ -30,19 +30,27 @@ def build_judge(recipe: Recipe, component: Component, field: str) -> Judge:
     verifier = build(component, field)
     if verifier.name == FLOW:
         raise UserError(f"`{field}` must have another name than {FLOW!r}, the optical flow's own. Got it; rename it.")
-    return Judge(verifier, (named(component), *_models(recipe, getattr(verifier, "uses", ()), field)))
+    return Judge(verifier, (named(component), *models_used(recipe, verifier, field)))
 
 
-def _models(recipe: Recipe, uses: Sequence[str], field: str) -> list[Component]:
-    """The models that a verifier says it uses."""
+def models_used(recipe: Recipe, user: object, field: str) -> list[Component]:
+    """The models that a verifier or a baseline says it uses, in `uses`.
+
+    Args:
+        recipe: The recipe.
+        user: The verifier or baseline.
+        field: Its place in the recipe.
+
+    Raises:
+        UserError: If it names another role, or the recipe lacks one.
+    """
     found = []
+    uses: Sequence[str] = getattr(user, "uses", ())
     for role in uses:
         if role not in _ROLES:
             raise UserError(f"`uses` of `{field}` must name models of {', '.join(_ROLES)}. Got {role!r}; correct it.")
         if not getattr(recipe, role).get("class_path"):
-            raise UserError(
-                f"`{field}` needs a `{role}`. Got a recipe without one; name one or leave the verifier out."
-            )
+            raise UserError(f"`{field}` needs a `{role}`. Got a recipe without one; name one or leave it out.")
         found.append(named(getattr(recipe, role)))
     return found
 

@@ -114,6 +114,10 @@ def test_prompts_that_the_metric_does_not_score_count_for_nothing(
         (["--evaluation.variants", '{"plain": {"seed": 1}}'], "can set `graph` and the fields of `stage1`. Got 'seed'"),
         (["--evaluation.seed", "0"], "`evaluation.seed` must be another"),
         (["--evaluation.baselines.style.class_path", "os.system"], "must be one of"),
+        (
+            ["--evaluation.baselines.style.class_path", "rapo_lightning.evaluation.baselines.Restated"],
+            "`evaluation.baselines[style]` needs a `vision_language_model`",
+        ),
         (["--limit", "1"], "The arm `chance` needs prompts with different references"),
     ],
 )

@@ -136,7 +136,7 @@ def test_finetune_writes_the_words_of_its_targets(
     assert main([*own, "--stage3.closed_vocabulary", "-1"]) == 2
     told = capsys.readouterr().err
     assert "Got 99 and" in told
-    assert "closed_vocabulary >= 0. Got -1" in told
+    assert "closed_vocabulary and hindsight_most >= 0. Got -1 and 0" in told
 
 
 def test_words_of_few_targets_are_left_out(vocabulary: ClosedVocabulary, language_model: Path) -> None:

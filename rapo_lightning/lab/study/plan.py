@@ -224,7 +224,11 @@ class Plan:
             wanted = [arm for arm in arms if arm not in others or arm in there]
             return {**fields, "evaluation.arms": wanted or ["raw"], "evaluation.refiners": there}
 
-        chunks = [ARMS[regime], *(names[start : start + size] for start in range(0, len(names), size))]
+        sees = bool(self._make.recipe.get("vision_language_model"))
+        chunks = [
+            [arm for arm in ARMS[regime] if sees or arm != "restated"],
+            *(names[start : start + size] for start in range(0, len(names), size)),
+        ]
         for number, arms in enumerate(chunks, 1):
             yield self._make.command(f"{name}-{number}", "evaluate", partial(of, arms), out, before=bring)
         refiner = str(self.refiner(best))
