@@ -157,7 +157,7 @@ def _known(scale: Scale, to: Setting) -> Iterator[Setting]:
 def _unknown(scale: Scale, best: Setting) -> Iterator[Setting]:
     if best.hindsight:
         yield _other(best, "hindsight", "none", hindsight=0.0)
-        yield _other(best, "hindsight", "seen", others=False)
+        yield _other(best, "others", "none", others=False)
     cycles = [
         # With any words: these are to try some, and what was seen once is not ruled out.
         _other(best, "cycles", str(number), prompts=best.prompts[:number], floor=scale.floors[number - 1], closed=False)
