@@ -11,7 +11,12 @@ from diffusers import WanPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
+from rapo_lightning.models import DiffusersVideoModel
 from tests import tiny_models
+
+CALL = {"height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 2, "max_sequence_length": 64}
+FILE = "students/few.safetensors"
+"""Where the LoRA lies in its checkpoint."""
 
 
 def attention_lora(pipeline: Any, folder: Path, name: str) -> Path:
@@ -44,3 +49,9 @@ def changed_lora(lora: Path, folder: Path, name: str, change: Callable[[dict[str
     (folder / name).parent.mkdir(parents=True)
     save_file({key: value.clone() for key, value in change(load_file(lora / name)).items()}, folder / name)
     return folder
+
+
+def model(wan: Path, student: Path | None = None, **fields: Any) -> DiffusersVideoModel:
+    """The tiny Wan with a LoRA of `wan_lora`, or without one."""
+    lora = {"checkpoint": str(student), "weight_name": FILE, **fields} if student else None
+    return DiffusersVideoModel(str(wan), call=CALL, dtype="float32", lora=lora)

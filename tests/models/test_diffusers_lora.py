@@ -22,9 +22,7 @@ from rapo_lightning.recipe.identity import component_identity
 from rapo_lightning.running.pool import fetch_models
 from tests import tiny_loras, tiny_models, tiny_pipelines
 from tests.helpers import tiny_recipe
-
-CALL = {"height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 2, "max_sequence_length": 64}
-FILE = "students/few.safetensors"
+from tests.tiny_loras import CALL, FILE, model
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +33,6 @@ def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_loras.wan_lora(tmp_path_factory.mktemp("lora"), FILE)
-
-
-def model(wan: Path, student: Path | None = None, **fields: Any) -> DiffusersVideoModel:
-    lora = {"checkpoint": str(student), "weight_name": FILE, **fields} if student else None
-    return DiffusersVideoModel(str(wan), call=CALL, dtype="float32", lora=lora)
 
 
 def video(made: DiffusersVideoModel) -> np.ndarray:

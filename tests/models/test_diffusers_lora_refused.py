@@ -16,9 +16,7 @@ from rapo_lightning.recipe import Recipe
 from rapo_lightning.running.pool import checkpoint_names
 from tests import tiny_loras, tiny_models
 from tests.helpers import tiny_recipe
-
-CALL = {"height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 2, "max_sequence_length": 64}
-FILE = "students/few.safetensors"
+from tests.tiny_loras import CALL, FILE, model
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +27,6 @@ def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_loras.wan_lora(tmp_path_factory.mktemp("lora"), FILE)
-
-
-def model(wan: Path, student: Path, **fields: Any) -> DiffusersVideoModel:
-    lora = {"checkpoint": str(student), "weight_name": FILE, **fields}
-    return DiffusersVideoModel(str(wan), call=CALL, dtype="float32", lora=lora)
 
 
 @pytest.mark.parametrize(
