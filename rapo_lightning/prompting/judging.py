@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from .text import words
+
 LOOK = "Say what the video shows."
 """The first turn, after the video."""
 COMPARE = "Request: {request}\nSay what the request asks for, what of it is missing or wrong in the video, and a score from 1 to 5."
@@ -20,6 +22,9 @@ COMPARED = "Compared with the request: "
 """Stands in a critique before the second answer of a judge that does not say that apart."""
 _SHOWS = re.compile(r"(this|the) (video|clip) shows\s+", re.IGNORECASE)
 _ASKS = re.compile(r"(it|the request) asks for\s+", re.IGNORECASE)
+_SENTENCE = re.compile(r"(?<=[a-z0-9)\"']{4}[.!?])\s+")
+"""The end of a sentence; behind shorter words a full stop may be an abbreviation's."""
+_VIDEO = re.compile(r"\b(video|clip)\b", re.IGNORECASE)
 _SCORE = re.compile(r"\bscore\b", re.IGNORECASE)
 
 
@@ -29,8 +34,11 @@ def second_turn(request: str) -> str:
 
 
 def before_score(answer: str) -> str:
-    """What a judge says before it begins to give a score; all of it where it gives none."""
-    found = _SCORE.search(answer)
+    """What a judge says before it begins to give a score; all of it where it gives none.
+
+    A request may be for a musical score, so where a judge says apart what is missing it is looked for behind that.
+    """
+    found = _SCORE.search(answer, max(answer.find(MISSING), 0))
     return (answer[: found.start()] if found else answer).strip()
 
 
@@ -55,14 +63,21 @@ def critique_of(shown: str, compared: str) -> str:
 
 
 def restated_in(compared: str) -> str:
-    """The request in a judge's words, as it says them before what is missing or wrong; empty where it does not begin with that.
+    """The request in a judge's words; empty where its answer does not begin with that, or goes on to the video in the same sentence.
+
+    Where it says apart what is missing (`MISSING`) all before that is the request, else the first sentence.
 
     Args:
         compared: A judge's second answer up to the score.
     """
     start = _ASKS.match(compared)
-    asked = compared[start.end() :].partition(MISSING)[0] if start else ""
-    return re.split(r"(?<=[.!?])\s", asked)[0].rstrip(". ")
+    if not start:
+        return ""
+    asked, mark, _ = compared[start.end() :].partition(MISSING)
+    if not mark:
+        asked = _SENTENCE.split(asked)[0]
+        asked = "" if _VIDEO.search(asked) else asked
+    return asked.rstrip(". ") if words(asked) else ""
 
 
 def shown_in(critique: str) -> str:

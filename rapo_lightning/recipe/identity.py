@@ -33,8 +33,9 @@ LAYOUT_ARGUMENTS = (
 _FILES = ("adapter", "examples", "exclusive", "rewriter", "discriminator", "graph")
 """Settings that name a file or folder whose contents count, not its name."""
 
+_LORA = "lora"
 _WITHIN = ("weight_name", "weight_name_2")
-"""Arguments beside a `checkpoint` that name the files of it that are used: its other files do not count."""
+"""Arguments of a LoRA beside its `checkpoint` that name the files of it that are used: its other files do not count."""
 
 _LONGEST_PATH = 256
 """Characters of a text that may name a file; longer ones are texts."""
@@ -59,15 +60,19 @@ def strip_layout(value: Any) -> Any:
     return value
 
 
-def _contents(key: str, value: Any, settings: Mapping[str, Any]) -> Any:
-    """What an argument stands for: the weights of a checkpoint, the contents of a file, or itself."""
+def _contents(key: str, value: Any, within: Mapping[str, Any]) -> Any:
+    """What an argument stands for: the weights of a checkpoint, the contents of a file, or itself.
+
+    Args:
+        key: Its name.
+        value: Its value.
+        within: The files of a checkpoint that are used, by the argument that names them; empty for all of them.
+    """
     if not isinstance(value, str) or not value:
         return value
     if key == "checkpoint":
-        return checkpoints.identity(
-            value, [Path(str(settings[name])).as_posix() for name in _WITHIN if settings.get(name)]
-        )
-    if key in _WITHIN:
+        return checkpoints.identity(value, [Path(name).as_posix() for name in within.values()])
+    if key in within:
         return value
     if key in _FILES:
         return fingerprint(value)
@@ -75,11 +80,17 @@ def _contents(key: str, value: Any, settings: Mapping[str, Any]) -> Any:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else value
 
 
-def with_contents(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with the files they name replaced by what these hold, and without `LAYOUT_ARGUMENTS`."""
+def with_contents(settings: Mapping[str, Any], of: str = "") -> dict[str, Any]:
+    """Settings with the files they name replaced by what these hold, and without `LAYOUT_ARGUMENTS`.
+
+    Args:
+        settings: The settings.
+        of: The argument that they are the value of, empty for none.
+    """
     stripped = strip_layout(settings)
+    within = {name: str(stripped[name]) for name in _WITHIN if of == _LORA and stripped.get(name)}
     return {
-        key: with_contents(v) if isinstance(v, dict) else _contents(key, v, stripped) for key, v in stripped.items()
+        key: with_contents(v, key) if isinstance(v, dict) else _contents(key, v, within) for key, v in stripped.items()
     }
 
 

@@ -190,7 +190,8 @@ class Stage3:
     """Least share of the words of what a judge saw that a round's text must have for the two to become a pair, whatever was asked for,
     beside the pairs of the filters (ours, after arXiv:1707.01495); 0 makes none."""
     hindsight_most: int = 0
-    """Most such pairs in which two words in a row of what was seen may come (ours); 0 takes one pair a prompt instead."""
+    """Such pairs that every two words in a row of what was seen are brought to, as far as there are so many (ours); 0 takes one a
+    prompt instead."""
     hindsight_others: bool = True
     """Whether a prompt that the judge restates also makes a pair with the text of any video that shows all of that (ours)."""
     validation_share: float = 0.1
@@ -230,6 +231,10 @@ class Stage3:
             raise ValueError(
                 "`stage3` needs closed_vocabulary and hindsight_most >= 0. Got "
                 f"{self.closed_vocabulary} and {self.hindsight_most}."
+            )
+        if self.hindsight_most and not self.hindsight:
+            raise ValueError(
+                f"`stage3.hindsight_most` needs hindsight > 0. Got {self.hindsight_most} and 0; set both, or neither."
             )
         if not 0 <= self.hindsight <= 1:
             raise ValueError(f"`stage3` needs 0 <= hindsight <= 1. Got {self.hindsight}.")

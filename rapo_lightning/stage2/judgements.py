@@ -196,10 +196,16 @@ def judgement_columns(judgements: Mapping[str, Record]) -> dict[str, Any]:
     return {
         **{f"score_{name}": record["score"] for name, record in judged.items()},
         "critique": " ".join(record["critique"] for record in judged.values() if record["critique"]),
-        "restated": next((said for record in judged.values() if (said := record.get("restated"))), ""),
+        "restated": _restated(list(judged.values())),
         "flow": judgements[FLOW]["flow"] if FLOW in judgements else [],
         "motion": judgements[FLOW]["motion"] if FLOW in judgements else "",
         "seconds_judge": sum(record["seconds"] for record in judgements.values()),
         # Records of earlier releases have none.
         "calls": [call for record in judged.values() for call in record.get("calls", [])],
     }
+
+
+def _restated(records: Sequence[Record]) -> str | None:
+    """The request in a verifier's words, of the first that has any; None where all records are of earlier releases."""
+    said = [record["restated"] for record in records if "restated" in record]
+    return next(filter(None, said), "") if said else None

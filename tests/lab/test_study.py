@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rapo_lightning.cli import main as command
 from rapo_lightning.data.prompts import read_prompts
@@ -21,6 +22,7 @@ from rapo_lightning.lab.study.runner import Deadline, read_done, run_steps
 from rapo_lightning.lab.study.scale import FULL, REGIMES, TINY, Scale
 from rapo_lightning.lab.study.settings import BEST, PLAIN, before, needed, settings
 from rapo_lightning.lab.study.steps import Step
+from rapo_lightning.lab.study.trainings import training_fields
 from rapo_lightning.running.interruption import INTERRUPTION
 from rapo_lightning.stage3.pairs.filter import plain
 from tests.helpers import ROOT, tiny_recipe
@@ -169,6 +171,17 @@ def test_few_prompts_are_seen_more_often() -> None:
     assert [FULL.epochs_of(count) for count in (160, 2500, 5000, 10_000)] == [20, 8, 4, 3]
     assert TINY.epochs_of(8) == 1
     assert [FULL.closed_of(count) for count in (160, 2500, 10_000)] == [2, 2, 10]
+
+
+def test_what_makes_no_pairs_in_hindsight_is_asked_for_none() -> None:
+    recipe = yaml.safe_load((ROOT / "recipes/lab.yaml").read_text())
+    table = {item.name: training_fields(recipe, FULL, item, "asked.csv") for item in settings(FULL, "unknown")}
+    found = {name: (fields["stage3.hindsight"], fields["stage3.epochs"]) for name, fields in table.items()}
+    assert found[BEST] == (0.8, 3)
+    assert found["cycles-1"] == (0.8, 10)
+    # The ceiling sees as many pairs as it has without them, GRPO makes no video of what was seen.
+    assert found["targets-reference"] == found["hindsight-none"] == (0.0, 8)
+    assert found["objective-sft-grpo"] == (0.0, 20)
 
 
 def test_no_step_begins_when_the_time_is_over(tmp_path: Path) -> None:

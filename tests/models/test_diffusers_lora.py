@@ -213,3 +213,11 @@ def test_rows_say_so_and_a_killed_run_goes_on(
     recipe.write_text(yaml.safe_dump(loaded))
     assert main([*command, str(killed)]) == 0
     assert calls == [9]
+
+
+def test_only_a_loras_file_stands_for_its_checkpoint(student: Path) -> None:
+    own = {"class_path": "my.Judge", "init_args": {"checkpoint": str(student), "weight_name": "model"}}
+    before = component_identity(own)["init_args"]["checkpoint"]
+    (student / "config.json").write_text("{}")
+    assert component_identity(own)["init_args"]["checkpoint"] != before
+    (student / "config.json").unlink()

@@ -17,6 +17,7 @@ from rapo_lightning.cli import main
 from rapo_lightning.data.trajectory import Row, read_rows
 from rapo_lightning.models import DiffusersVideoModel
 from rapo_lightning.running.interruption import INTERRUPTION
+from rapo_lightning.stage2.judgements import judgement_columns
 from rapo_lightning.verifiers import Judgement, View
 from tests.helpers import tiny_recipe
 
@@ -209,3 +210,10 @@ def test_records_say_what_was_made(finished: Path) -> None:
         assert (finished / record["video"]).stat().st_size == record["bytes"]
         assert record["frames"] == 5
         assert record["seconds"] > 0
+
+
+@pytest.mark.parametrize(("said", "column"), [([None], None), ([None, ""], ""), (["", "a ball", "a globe"], "a ball")])
+def test_the_restated_request_is_the_first_that_is_said(said: list[str | None], column: str | None) -> None:
+    empty = {"score": 0.5, "critique": "", "seconds": 0.1}
+    records = {str(n): empty if text is None else {**empty, "restated": text} for n, text in enumerate(said)}
+    assert judgement_columns(records)["restated"] == column

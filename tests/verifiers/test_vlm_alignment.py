@@ -9,7 +9,7 @@ import torch
 
 from rapo_lightning.errors import UserError
 from rapo_lightning.models import ModelPool
-from rapo_lightning.prompting.judging import LOOK, critique_of, restated_in, shown_in
+from rapo_lightning.prompting.judging import LOOK, before_score, critique_of, restated_in, shown_in
 from rapo_lightning.recipe import Recipe
 from rapo_lightning.recipe.identity import row_hash
 from rapo_lightning.recipe.verifiers import verifier_names
@@ -90,6 +90,10 @@ def test_what_a_video_shows_is_read_from_a_critique() -> None:
         ("It asks for a red ball, at rest. Missing or wrong: colour.", "a red ball, at rest"),
         ("The request asks for a ball. It is red! The colour is wrong.", "a ball"),
         ("It asks for a ball", "a ball"),
+        ("It asks for a red ball. It rolls to the left. Missing or wrong: motion.", "a red ball. It rolls to the left"),
+        ("It asks for St. Peter's Square at dawn. It rains.", "St. Peter's Square at dawn"),
+        ("It asks for a cat, but the video shows a dog.", ""),
+        ("It asks for ! Missing or wrong: nothing.", ""),
         ("The colour is wrong. It asks for a ball.", ""),
         ("Missing or wrong: nothing.", ""),
         ("", ""),
@@ -97,6 +101,13 @@ def test_what_a_video_shows_is_read_from_a_critique() -> None:
 )
 def test_the_request_is_restated_where_the_second_answer_begins_with_it(compared: str, restated: str) -> None:
     assert restated_in(compared) == restated
+
+
+def test_a_score_to_play_from_is_no_score() -> None:
+    said = "It asks for a musician who reads a score by night. Missing or wrong: night. "
+    assert restated_in(before_score(f"{said}Score: 1")) == "a musician who reads a score by night"
+    assert before_score(f"{said}Score: 1") == said.strip()
+    assert before_score("All is there. Score: 5. The score is high.") == "All is there."
 
 
 def test_the_restated_request_is_part_of_the_judgement(folder: Path) -> None:

@@ -23,8 +23,10 @@ def training_fields(recipe: Mapping[str, Any], scale: Scale, setting: Setting, a
         setting: The setting.
         asked: CSV of the prompts, with what they ask for.
     """
+    # GRPO would make videos of what the judge saw, and references are pairs already.
+    hindsight = 0.0 if setting.objective == "grpo" or setting.targets == "reference" else setting.hindsight
     # Pairs in hindsight are about as many again, in each cycle.
-    count = 2 * sum(setting.prompts) if setting.hindsight else setting.prompts[-1]
+    count = 2 * sum(setting.prompts) if hindsight else setting.prompts[-1]
     fields: dict[str, Any] = {
         "stage3.objective": setting.objective,
         **setting.fields,
@@ -37,8 +39,8 @@ def training_fields(recipe: Mapping[str, Any], scale: Scale, setting: Setting, a
     if "reader" in recipe["stage3"]:
         # Else the funnel's accuracy is that of the lexicon's words alone.
         fields["stage3.reader.init_args.asked"] = asked
-    fields["stage3.hindsight"] = setting.hindsight
-    if setting.hindsight:
+    fields["stage3.hindsight"] = hindsight
+    if hindsight:
         fields |= {"stage3.hindsight_most": scale.most, "stage3.hindsight_others": setting.others}
     fields["stage3.closed_vocabulary"] = scale.closed_of(setting.prompts[-1]) if setting.closed else 0
     return fields

@@ -11,7 +11,7 @@ from ...data.store import Row
 from ...data.trajectory import restated_request
 from ...errors import UserError
 from ...prompting.judging import shown_in
-from ...prompting.text import words
+from ...prompting.text import content_words, words
 from .filter import Candidate, plain
 from .funnel import Step
 
@@ -57,8 +57,8 @@ def hindsight(candidates: Sequence[Candidate], least: float, most: int = 0, othe
         candidates: Rounds.
         least: Least share of the description's words that a text must have: where the video model did not follow the text, or the
             video shows nothing that can be named, the two have little in common.
-        most: Most rounds in which two words in a row of what was seen may come, rare ones first, so that what is often tried does not
-            drown the rest; 0 takes of each prompt the round with the highest share instead.
+        most: Pairs that every two words in a row of what was seen are brought to, as far as there are so many, those with rare ones
+            first, so that what is often tried drowns the rest less; 0 takes of each prompt the round with the highest share instead.
         others: Whether prompts also get the texts of videos that they would have been fulfilled by.
 
     Returns:
@@ -105,11 +105,11 @@ def _best(seen: Sequence[_Sight]) -> list[_Sight]:
 def _spread(seen: Sequence[_Sight], most: int) -> list[_Sight]:
     """Rounds until every two words in a row of what was seen have `most` of them, or all there are."""
     once = list({(plain(sight.shown), plain(sight.item.text)): sight for sight in seen}.values())
-    phrases = [set(pairwise(sight.words)) for sight in once]
+    phrases: list[set[tuple[str, ...]]] = [set(pairwise(sight.words)) or {sight.words} for sight in once]
     count = Counter(phrase for found in phrases for phrase in found)
     # By their rarest phrase, and of these the first ones first.
-    order = sorted(range(len(once)), key=lambda place: min((count[phrase] for phrase in phrases[place]), default=0))
-    taken, kept = Counter[tuple[str, str]](), []
+    order = sorted(range(len(once)), key=lambda place: min(count[phrase] for phrase in phrases[place]))
+    taken, kept = Counter[tuple[str, ...]](), []
     for place in order:
         if any(taken[phrase] < most for phrase in phrases[place]):
             taken.update(phrases[place])
@@ -125,8 +125,9 @@ def _fulfilled(candidates: Sequence[Candidate], seen: Sequence[_Sight]) -> Itera
         for word in set(sight.words):
             by_word[word].append(sight)
     for rounds in {item.trajectory: item.rounds for item in candidates}.values():
-        wanted = words(restated_request(rounds))
-        if wanted:
+        restated = restated_request(rounds)
+        wanted = words(restated)
+        if content_words(restated):
             rarest = min((by_word.get(word, []) for word in wanted), key=len)
             found = [sight for sight in rarest if _within(wanted, sight.words)]
             if found:

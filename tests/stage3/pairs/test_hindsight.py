@@ -79,6 +79,7 @@ def test_a_video_is_what_others_asked_for() -> None:
         rounds("ball of red", ("A mess.", "a cube"), restated="ball red"),
         rounds("azure ball", ("A mess.", "a cube"), restated="a blue ball"),
         rounds("ball", ("A mess.", "a cube")),
+        rounds("the", ("A mess.", "a cube"), restated="a"),
     )
     found = hindsight(all_, 0.75)
     assert [(pair.request, pair.text, pair.prompt_id) for pair in found] == [
@@ -104,6 +105,8 @@ def test_what_is_seldom_seen_is_not_drowned() -> None:
     rare = rounds("rare", ("A clip of a red ball, circling.", "a red ball, circling"))
     again = rounds("again", ("A clip 0 of a red ball, falling.", "a red ball, falling"))
     all_ = candidates(*common, rare, again)
+    single = candidates(rounds("one", ("A clip of a ball.", "ball")), rare)
+    assert [pair.prompt_id for pair in hindsight(single, 0.75, 1)] == ["one", "rare"]
     assert len(hindsight(all_, 0.75)) == 6
     for most, wanted in (
         (1, ["r0", "rare"]),
@@ -121,3 +124,5 @@ def test_what_cannot_be_is_told(tmp_path: Path, language_model: Path, capsys: py
     assert "0 <= hindsight <= 1. Got 1.5" in capsys.readouterr().err
     assert main(["finetune", str(recipe), "--stage3.hindsight_most", "-1", "--allow_package", "tests"]) == 2
     assert "closed_vocabulary and hindsight_most >= 0. Got 0 and -1" in capsys.readouterr().err
+    assert main(["finetune", str(recipe), "--stage3.hindsight_most", "9", "--allow_package", "tests"]) == 2
+    assert "needs hindsight > 0. Got 9 and 0; set both" in capsys.readouterr().err
