@@ -19,16 +19,6 @@ from tests.helpers import tiny_recipe
 from tests.tiny_loras import CALL, FILE, model
 
 
-@pytest.fixture(scope="module")
-def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.wan(tmp_path_factory.mktemp("wan"))
-
-
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_loras.wan_lora(tmp_path_factory.mktemp("lora"), FILE)
-
-
 @pytest.mark.parametrize(
     ("lora", "message"),
     [

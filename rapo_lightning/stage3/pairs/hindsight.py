@@ -68,7 +68,7 @@ def hindsight(candidates: Sequence[Candidate], least: float, most: int = 0, othe
         UserError: If no critique says apart what the video shows.
     """
     seen = list(_sights(candidates, least))
-    if candidates and not any(shown_in(str(item.row.get("critique") or "")) for item in candidates):
+    if candidates and not seen and not any(shown_in(str(item.row.get("critique") or "")) for item in candidates):
         raise UserError(
             "`stage3.hindsight` needs critiques that say what a video shows, as those of `VlmAlignment` do. Got none in the rounds; "
             "collect with that verifier, or set it to 0."
